@@ -1,1 +1,11 @@
-//! Placeholder until the room is furnished.
+//! Decides who a client is and what it may do.
+//!
+//! No I/O, no threads, no clock: time is an argument ([`time::Now`]), records come from `midge-store`, answers are values.
+//! Both bodies, the Mosquitto plugin and the broker, call the same [`gate::Gate`]; nothing else decides.
+
+pub mod access;
+pub mod entry;
+pub mod key;
+pub mod name;
+pub mod time;
+pub mod topic;
