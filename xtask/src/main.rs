@@ -1,2 +1,49 @@
-//! Placeholder until the room is furnished.
-fn main() {}
+//! Builds, tests and checks the project: `cargo xtask COMMAND`.
+//!
+//! Needs nothing but a Rust toolchain to build, so that it can fetch everything else.
+
+mod plugin;
+mod setup;
+mod shell;
+mod test;
+mod tidy;
+
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND
+
+  test [--fast]   everything a change must pass; --fast: unit tests of the crates only
+  tidy            edges between crates, file headers, unsafe, paths, symbols
+  plugin          builds dist/midge.so and says how to load it
+  setup           fetches the servers and clients the tests run against
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<bool> {
+    match words {
+        ["test"] => test::everything(),
+        ["test", "--fast"] => test::fast(),
+        ["tidy"] => tidy::run(),
+        ["plugin"] => plugin::run().map(|()| true),
+        ["setup"] => setup::run().map(|()| true),
+        [] | ["help" | "-h" | "--help"] => {
+            print!("{HELP}");
+            Ok(true)
+        }
+        _ => bail!("unknown arguments: {}\n{HELP}", words.join(" ")),
+    }
+}

@@ -1,0 +1,91 @@
+//! Fetches the servers and clients that tests run against.
+//!
+//! Everything lands under `target/peers`: the brokers and stores of several Debian releases, each run through its own
+//! release's dynamic loader by a wrapper in `target/peers/bin`, and a Python environment with Paho.
+//! What is there is used again; a stamp says that a part is complete.
+//! Nothing is installed into the system but build tools, so no service is ever started.
+
+mod apt;
+mod host;
+mod suite;
+
+use crate::shell;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use suite::{Server, Suite};
+
+pub(crate) use host::libclang;
+
+/// Raised when what a complete part contains changes, so that older ones are made again.
+const LAYOUT: &str = "1";
+
+const SUITES: &[Suite] = &[
+    Suite {
+        name: "bookworm",
+        packages: &["mosquitto", "mosquitto-clients", "redis-server"],
+        servers: &[
+            Server { program: "mosquitto", label: "2.0.11", version: "2.0." },
+            Server { program: "redis-server", label: "7", version: "7." },
+        ],
+    },
+    Suite {
+        name: "trixie",
+        packages: &["mosquitto", "mosquitto-clients", "valkey-server"],
+        servers: &[
+            Server { program: "mosquitto", label: "2.0.21", version: "2.0." },
+            Server { program: "valkey-server", label: "8", version: "8." },
+        ],
+    },
+    Suite {
+        name: "forky",
+        packages: &["mosquitto", "mosquitto-clients", "redis-server"],
+        servers: &[
+            Server { program: "mosquitto", label: "2.1.2", version: "2.1." },
+            Server { program: "redis-server", label: "8", version: "8." },
+        ],
+    },
+];
+
+/// Makes everything available, or says what is missing and how to get it.
+///
+/// # Errors
+/// When a tool is missing and can't be installed, or a download fails.
+pub(crate) fn run() -> Result<()> {
+    host::tools()?;
+    let peers = shell::target().join("peers");
+    std::fs::create_dir_all(peers.join("bin"))?;
+    // Two setups at once would unpack into the same folder; released when this function ends.
+    let lock = std::fs::File::create(peers.join("lock"))?;
+    lock.lock()?;
+    for suite in SUITES {
+        part(&peers, suite.name, |dir| suite.provide(&peers, dir))
+            .with_context(|| format!("cannot provide the servers of {}", suite.name))?;
+    }
+    part(&peers, "venv", venv).context("cannot provide the Python environment")?;
+    Ok(())
+}
+
+/// Makes one folder of `peers` unless its stamp says that it is complete.
+fn part(peers: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let stamp = peers.join(format!("{name}.complete"));
+    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == LAYOUT) {
+        return Ok(());
+    }
+    println!("setup: making {name}");
+    let dir: PathBuf = peers.join(name);
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    std::fs::create_dir_all(&dir)?;
+    make(&dir)?;
+    std::fs::write(stamp, LAYOUT)?;
+    Ok(())
+}
+
+fn venv(dir: &Path) -> Result<()> {
+    shell::output(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
+    shell::output(Command::new(dir.join("bin/python")).args(["-m", "pip", "install", "--quiet", "paho-mqtt>=2,<3"]))?;
+    shell::output(Command::new(dir.join("bin/python")).args(["-c", "import paho.mqtt.client"]))?;
+    Ok(())
+}

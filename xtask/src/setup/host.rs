@@ -1,0 +1,90 @@
+//! Build tools that the machine itself must have.
+//!
+//! Installs what is missing with apt when it may, and otherwise names the command that does.
+
+use crate::shell;
+use anyhow::{Result, bail};
+use std::path::Path;
+use std::process::Command;
+
+/// One tool: how to see that it is there, and the Debian packages that bring it.
+struct Tool {
+    present: fn() -> bool,
+    packages: &'static [&'static str],
+}
+
+const LIBCLANG: Tool = Tool { present: has_libclang, packages: &["libclang-dev"] };
+
+const TOOLS: &[Tool] = &[
+    LIBCLANG,
+    Tool { present: || Path::new("/usr/include/mosquitto_plugin.h").exists(), packages: &["libmosquitto-dev", "mosquitto-dev"] },
+    Tool {
+        // Without the C library's debug symbols Valgrind can't intercept its functions.
+        present: || shell::has("valgrind") && Path::new("/usr/lib/debug/.build-id").exists(),
+        packages: &["valgrind", "libc6-dbg"],
+    },
+    Tool { present: || shell::has("cc") && shell::has("nm"), packages: &["gcc", "libc6-dev", "binutils"] },
+    Tool { present: || shell::has("openssl"), packages: &["openssl", "ca-certificates"] },
+    Tool { present: has_venv, packages: &["python3-venv"] },
+];
+
+/// Installs whatever the tests need of the machine.
+///
+/// # Errors
+/// When something is missing and this user can't install it: the error names the command.
+pub(super) fn tools() -> Result<()> {
+    provide(TOOLS)
+}
+
+/// Installs libclang, which the plugin's build script reads headers with.
+///
+/// # Errors
+/// As [`tools`].
+pub(crate) fn libclang() -> Result<()> {
+    provide(&[LIBCLANG])
+}
+
+fn provide(tools: &[Tool]) -> Result<()> {
+    let missing: Vec<&str> = tools.iter().filter(|tool| !(tool.present)()).flat_map(|tool| tool.packages.iter().copied()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let advice = format!("apt-get update && apt-get install -y {}", missing.join(" "));
+    if !shell::has("apt-get") {
+        bail!("missing: {}; on Debian: {advice}", missing.join(", "));
+    }
+    if shell::output(Command::new("id").arg("-u"))?.trim() != "0" {
+        bail!("missing: {}; run: sudo sh -c '{advice}'", missing.join(", "));
+    }
+    println!("setup: installing {}", missing.join(" "));
+    shell::output(Command::new("apt-get").arg("update"))?;
+    shell::output(
+        Command::new("apt-get")
+            .args(["install", "-y", "--no-install-recommends"])
+            .args(&missing)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )?;
+    Ok(())
+}
+
+fn has_venv() -> bool {
+    Command::new("python3").args(["-c", "import venv, ensurepip"]).output().is_ok_and(|done| done.status.success())
+}
+
+fn has_libclang() -> bool {
+    let holds = |dir: &Path| {
+        std::fs::read_dir(dir).is_ok_and(|entries| {
+            entries.flatten().any(|entry| {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                name.starts_with("libclang") && name.contains(".so") && !name.contains("cpp")
+            })
+        })
+    };
+    if let Some(path) = std::env::var_os("LIBCLANG_PATH") {
+        return holds(Path::new(&path));
+    }
+    let versions = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    versions.filter(|entry| entry.file_name().to_string_lossy().starts_with("llvm-")).any(|entry| holds(&entry.path().join("lib")))
+        || holds(Path::new("/usr/lib64"))
+}
