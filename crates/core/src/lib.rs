@@ -7,5 +7,6 @@ pub mod access;
 pub mod entry;
 pub mod key;
 pub mod name;
+pub mod password;
 pub mod time;
 pub mod topic;
