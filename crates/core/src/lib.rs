@@ -8,5 +8,6 @@ pub mod entry;
 pub mod key;
 pub mod name;
 pub mod password;
+pub mod scram;
 pub mod time;
 pub mod topic;

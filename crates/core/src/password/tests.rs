@@ -214,10 +214,10 @@ proptest! {
         let mut chars: Vec<char> = stored.chars().collect();
         let at = at.index(chars.len());
         chars[at] = with;
-        if let Ok(parsed) = StoredPassword::parse(&chars.into_iter().collect::<String>()) {
-            if !matches!(parsed.encoding(), Encoding::Argon2id | Encoding::Bcrypt) {
-                let _ = parsed.verify(&password);
-            }
+        if let Ok(parsed) = StoredPassword::parse(&chars.into_iter().collect::<String>())
+            && !matches!(parsed.encoding(), Encoding::Argon2id | Encoding::Bcrypt)
+        {
+            let _ = parsed.verify(&password);
         }
     }
 }
