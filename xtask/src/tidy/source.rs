@@ -102,8 +102,8 @@ mod tests {
         let check = |source: &str, expected: &str| assert_eq!(code(source).trim_end(), expected, "{source}");
         check("a // unsafe", "a");
         check("a /* x /* y */ z */ b", "a                   b");
-        check("f(\"un\\\"safe\") b", "f(           ) b");
-        check("r#\"a\"b\"# c", "          c");
+        check("f(\"un\\\"safe\") b", "f(          ) b");
+        check("r#\"a\"b\"# c", "         c");
         check("var\"x\"", "var");
         check("'a' 'b: '\\'' '\\u{1}' x", "    'b:              x");
         check("\"a\nb\" c", "  \n   c");
