@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod entry;
+pub mod jwt;
 pub mod key;
 pub mod name;
 pub mod password;
