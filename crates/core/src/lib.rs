@@ -4,6 +4,7 @@
 //! Both bodies, the Mosquitto plugin and the broker, call the same [`gate::Gate`]; nothing else decides.
 
 pub mod access;
+pub mod certificate;
 pub mod entry;
 pub mod jwt;
 pub mod key;
