@@ -6,7 +6,7 @@
 
 mod certs;
 mod clients;
-mod fake_host;
+pub mod fake_host;
 mod mosquitto;
 mod mqtt;
 mod paths;
@@ -18,7 +18,7 @@ mod wait;
 
 pub use certs::{Certs, Identity};
 pub use clients::{MosquittoSub, Printed, mosquitto_passwd, mosquitto_pub, python};
-pub use fake_host::{Bench, FakeHost, HostKind};
+pub use fake_host::{Answer, Bench, FakeHost, HostKind};
 pub use mosquitto::{Builder as MosquittoBuilder, Mosquitto, MosquittoVersion};
 pub use mqtt::client::{Event, RawClient};
 pub use mqtt::packet::{Connect, Message, Packet, Property, Protocol, Value, Will};
