@@ -1,4 +1,4 @@
-//! A stand-in for Mosquitto that loads a plugin and asks it anything.
+//! A stand-in for Mosquitto that asks a plugin anything.
 //!
 //! A program in C (`fakehost/host.c`) that has the broker functions of one release and no others. What no real broker
 //! can be made to do at will is one command here: null pointers, bytes that aren't UTF-8, a pointer used again, calls

@@ -1,4 +1,4 @@
-//! Real Redis and Valkey servers, alone, under Sentinel, or as a cluster.
+//! Real Redis and Valkey: alone, under Sentinel, as a cluster.
 //!
 //! A server keeps its port, socket and folder over stop and start.
 

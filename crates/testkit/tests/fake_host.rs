@@ -1,4 +1,4 @@
-//! The fake host with a plugin of a page, in every release.
+//! The fake host with a small plugin, in every release.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 

@@ -32,7 +32,7 @@ const EXPORTED: &[&str] = &[
 /// When `nm` can't read the file.
 pub(super) fn check(plugin: &Path) -> Result<Vec<Fault>> {
     let listing = shell::output(Command::new("nm").arg("-D").arg(plugin))?;
-    let file = plugin.display().to_string();
+    let file = plugin.strip_prefix(shell::root()).unwrap_or(plugin).display().to_string();
     Ok(faults(&listing).into_iter().map(|rule| Fault { file: file.clone(), line: 0, rule }).collect())
 }
 

@@ -1,4 +1,4 @@
-//! Packets of MQTT 3.1, 3.1.1 and 5.0 as a client sees them.
+//! MQTT packets of all three versions as a client sees them.
 //!
 //! Encoding is permissive: a test may send what the standard forbids.
 
