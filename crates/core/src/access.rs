@@ -107,6 +107,11 @@ pub struct Rights {
     pub deny: bool,
 }
 
+impl Rights {
+    /// Publish, receive and subscribe are denied.
+    pub const DENY_ALL: Self = Self { access: AccessSet::ALL, deny: true };
+}
+
 /// A text that names no access; it holds the text, escaped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is no access: allowed are the letters p (publish), r (receive), s (subscribe), after an optional ! that denies")]
