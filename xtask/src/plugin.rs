@@ -4,7 +4,7 @@
 
 use crate::{setup, shell, tidy};
 use anyhow::{Result, bail};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Builds, checks and places the plugin, and prints the lines that load it.
 ///
@@ -24,11 +24,7 @@ pub(crate) fn run() -> Result<()> {
     let dist = shell::root().join("dist");
     std::fs::create_dir_all(&dist)?;
     let file = dist.join("midge.so");
-    // Removing first keeps a broker that has the old file mapped alive.
-    if file.exists() {
-        std::fs::remove_file(&file)?;
-    }
-    std::fs::copy(&built, &file)?;
+    replace(&built, &file)?;
     println!("\nBuilt {}. In mosquitto.conf:\n", file.display());
     println!("auth_plugin {}", file.display());
     println!("auth_opt_store redis://127.0.0.1:6379");
@@ -41,12 +37,25 @@ pub(crate) fn run() -> Result<()> {
 /// When the build fails.
 pub(crate) fn for_tests() -> Result<PathBuf> {
     shell::run(shell::cargo().args(["build", "--package", "midge-plugin", "--features", "fault-injection"]))?;
-    Ok(debug_file())
+    // Building the whole workspace joins its features and replaces the file by one that links more.
+    let kept = shell::target().join("tests").join("midge.so");
+    std::fs::create_dir_all(kept.with_file_name(""))?;
+    replace(&debug_file(), &kept)?;
+    Ok(kept)
 }
 
 /// Returns where the tests' plugin lies once built.
 pub(crate) fn debug_file() -> PathBuf {
     shell::target().join("debug").join(FILE)
+}
+
+/// Copies a file; a broker that has the old one mapped keeps it.
+fn replace(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        std::fs::remove_file(to)?;
+    }
+    std::fs::copy(from, to)?;
+    Ok(())
 }
 
 const FILE: &str = "libmidge_plugin.so";
