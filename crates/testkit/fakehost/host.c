@@ -533,8 +533,8 @@ static void load(void) {
 }
 
 static void init(void) {
-    option_count = 0;
-    for (int i = 1; i < count && i < 128; i++) {
+    int first = option_count;
+    for (int i = 1; i < count && option_count < 128; i++) {
         char *value = strchr(words[i], '=');
         if (value) *value++ = 0;
         options[option_count].key = strdup(words[i]);
@@ -544,12 +544,12 @@ static void init(void) {
     int at = instance_count++, rc = NOT_SUPPORTED;
     if (api == 5) {
         int (*start)(void *, void **, struct opt *, int) = symbol("mosquitto_plugin_init");
-        if (start) rc = start(&instances[at], &instances[at].userdata, options, option_count);
+        if (start) rc = start(&instances[at], &instances[at].userdata, &options[first], option_count - first);
     } else {
         int (*start)(void **, struct opt *, int) = symbol("mosquitto_auth_plugin_init");
         int (*security)(void *, struct opt *, int, bool) = symbol("mosquitto_auth_security_init");
-        if (start) rc = start(&instances[at].userdata, options, option_count);
-        if (rc == OK && security) rc = security(instances[at].userdata, options, option_count, false);
+        if (start) rc = start(&instances[at].userdata, &options[first], option_count - first);
+        if (rc == OK && security) rc = security(instances[at].userdata, &options[first], option_count - first, false);
     }
     say("= %d", rc);
 }

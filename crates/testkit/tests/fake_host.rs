@@ -109,7 +109,10 @@ fn allocations_are_counted_where_they_happen() {
 fn valgrind_sees_leaks_and_overruns_and_nothing_else() {
     let dir = TempDir::new().unwrap();
     let check = |kind, topic: &str, expected: Option<&str>| {
-        let (mut host, _) = loaded(&dir, FakeHost::start_valgrind(kind).unwrap());
+        let (mut host, api) = loaded(&dir, FakeHost::start_valgrind(kind).unwrap());
+        if api == 5 {
+            assert_eq!(host.init(OPTIONS).unwrap(), 0);
+        }
         host.auth(0, Some("c0"), Some("ann"), Some("secret")).unwrap();
         host.message(0, "ok/a", b"payload", false).unwrap();
         host.command("acl", &["0".into(), "1".into(), text(topic)]).unwrap();
