@@ -4,12 +4,21 @@
 //! Both bodies, the Mosquitto plugin and the broker, call the same [`gate::Gate`]; nothing else decides.
 
 pub mod access;
+pub mod autosub;
+pub mod bans;
 pub mod certificate;
+pub mod credentials;
+pub mod directory;
 pub mod entry;
+pub mod gate;
 pub mod jwt;
 pub mod key;
 pub mod name;
 pub mod password;
+pub mod policy;
+pub mod record;
+pub mod rules;
 pub mod scram;
+pub mod shield;
 pub mod time;
 pub mod topic;
