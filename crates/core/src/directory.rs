@@ -118,6 +118,12 @@ impl Account {
         self.standing
     }
 
+    /// Returns whether the store has been asked about everything that decides, so that the policy is more than "nothing".
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        self.epoch > 0
+    }
+
     /// Returns what the account's clients may do; nothing, unless it is active.
     #[must_use]
     pub fn policy(&self) -> &Policy {

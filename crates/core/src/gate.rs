@@ -300,6 +300,12 @@ impl Gate {
         self.login.load().store_down
     }
 
+    /// Returns who gets in without a username.
+    #[must_use]
+    pub fn anonymous(&self) -> Anonymous {
+        self.login.load().anonymous
+    }
+
     /// Returns all that is known.
     #[must_use]
     pub fn directory(&self) -> &Directory {

@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod credentials;
 pub mod directory;
 pub mod entry;
+pub mod explain;
 pub mod gate;
 pub mod jwt;
 pub mod key;
