@@ -1,0 +1,255 @@
+//! Reads accounts and follows their changes on own threads.
+//!
+//! Three kinds of threads: one worker owns the connection for questions, one watcher the connection for announcements,
+//! and a small pool hashes passwords. Nobody else touches the store, so nobody else waits for it.
+//! All logins that wait when the worker is free go into one round trip.
+//! A store that is away, slow or emptied by a restart changes nothing for accounts that are known: see [`worker`].
+
+mod hashing;
+mod limiter;
+mod queue;
+mod watcher;
+mod worker;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use midge_core::gate::{Admission, Asked, ClientPolicy, Gate, HashJob, Hello, Refusal};
+use midge_core::name::Username;
+use midge_core::time::Now;
+
+use crate::Backend;
+use hashing::HashPool;
+use queue::{Job, Queue};
+
+/// What a login came to.
+pub type Verdict = Result<ClientPolicy, Refusal>;
+
+/// Called once with what a login came to, on a thread of the service.
+pub type Done = Box<dyn FnOnce(Verdict) + Send>;
+
+/// Bounds of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSettings {
+    /// Threads that hash passwords.
+    pub hash_threads: usize,
+    /// Passwords that may wait for one of them; a further login is refused as busy.
+    pub hash_queue: usize,
+    /// Logins that may wait for the store; a further one is refused as busy.
+    pub login_queue: usize,
+}
+
+impl Default for ServiceSettings {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { hash_threads: (cores / 2).clamp(1, 8), hash_queue: 1_000, login_queue: 20_000 }
+    }
+}
+
+/// How the service and its store are, as shown to operators.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Whether the worker's last question was answered.
+    pub connected: bool,
+    /// Whether changes are announced to us.
+    pub linked: bool,
+    /// How they are announced, as [`crate::WatchMode`] names it.
+    pub watch_mode: Option<&'static str>,
+    /// Whether the store came back without anything in it, and known accounts go on without it.
+    pub emptied: bool,
+    /// What the last failed question said.
+    pub last_error: Option<String>,
+    /// How long the last answered question took.
+    pub round_trip: Duration,
+    /// Questions asked, whole batches counted once.
+    pub round_trips: u64,
+    /// Questions that failed.
+    pub failures: u64,
+    /// Passwords hashed.
+    pub hashed: u64,
+    /// Logins refused because a queue was full.
+    pub busy: u64,
+}
+
+/// What all threads of a service share.
+struct Shared {
+    gate: Arc<Gate>,
+    backend: Box<dyn Backend>,
+    settings: ServiceSettings,
+    clock: Clock,
+    queue: Queue,
+    hashing: HashPool,
+    health: Mutex<Health>,
+    away: AtomicBool,
+    round_trip_us: AtomicU64,
+    busy: AtomicU64,
+    hashed: AtomicU64,
+}
+
+/// Both clocks, read together.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// Returns a clock whose monotonic time begins now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// Returns this moment.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Now { monotonic: self.start.elapsed(), unix }
+    }
+}
+
+/// The store's side of a gate: threads that read, follow and hash.
+pub struct Service {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Starts the threads; the store need not be reachable.
+    ///
+    /// # Errors
+    /// The operating system gave no thread.
+    pub fn start(gate: Arc<Gate>, backend: Box<dyn Backend>, settings: ServiceSettings, clock: Clock) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            gate,
+            backend,
+            clock,
+            queue: Queue::new(settings.login_queue),
+            hashing: HashPool::new(settings.hash_queue),
+            settings,
+            health: Mutex::default(),
+            // Nothing has answered yet, and nobody shall wait for a store that may not be there.
+            away: AtomicBool::new(false),
+            round_trip_us: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+            hashed: AtomicU64::new(0),
+        });
+        let mut service = Self { shared, threads: Vec::new() };
+        service.spawn("midge-store", worker::run)?;
+        service.spawn("midge-watch", watcher::run)?;
+        for _ in 0..service.shared.settings.hash_threads.max(1) {
+            service.spawn("midge-hash", hashing::run)?;
+        }
+        Ok(service)
+    }
+
+    /// Has `hello` decided, asking the store and hashing as needed; `done` is called exactly once, perhaps before this returns.
+    pub fn login(&self, hello: Hello, done: Done) {
+        let now = self.shared.clock.now();
+        let admission = self.shared.gate.admit(hello.clone(), Asked::Memory, now);
+        self.shared.go_on(admission, hello, done);
+    }
+
+    /// Goes on with an admission that the gate gave for `hello` just now.
+    pub fn go_on(&self, admission: Admission, hello: Hello, done: Done) {
+        self.shared.go_on(admission, hello, done);
+    }
+
+    /// Has the account of `user` read, as an enhanced authentication needs it before it can be asked for.
+    pub fn prepare(&self, user: &Username, done: Box<dyn FnOnce(Asked) + Send>) {
+        if let Err(Job::Prepare { done, .. }) = self.shared.queue.push(Job::Prepare { user: user.clone(), done }) {
+            self.shared.busy.fetch_add(1, Ordering::Relaxed);
+            done(Asked::StoreAway);
+        }
+    }
+
+    /// Tells the worker that the gate has effects to write.
+    pub fn nudge(&self) {
+        self.shared.queue.nudge();
+    }
+
+    /// Returns whether a thread that has to wait may expect an answer of the store within `patience`.
+    #[must_use]
+    pub fn is_prompt(&self, patience: Duration) -> bool {
+        !self.shared.away.load(Ordering::Acquire)
+            && Duration::from_micros(self.shared.round_trip_us.load(Ordering::Acquire)) < patience
+    }
+
+    /// Returns how the service and its store are.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let mut health = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        health.busy = self.shared.busy.load(Ordering::Relaxed);
+        health.hashed = self.shared.hashed.load(Ordering::Relaxed);
+        health.linked = self.shared.gate.directory().is_linked();
+        health
+    }
+
+    /// Returns the clock that all times are measured on.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.shared.clock
+    }
+
+    fn spawn(&mut self, name: &str, body: fn(&Arc<Shared>)) -> std::io::Result<()> {
+        let shared = self.shared.clone();
+        self.threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(move || body(&shared))?);
+        Ok(())
+    }
+}
+
+impl Drop for Service {
+    /// Ends the threads and waits for them: a host may unmap this code afterwards.
+    fn drop(&mut self) {
+        self.shared.queue.stop();
+        self.shared.hashing.stop();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn go_on(&self, admission: Admission, hello: Hello, done: Done) {
+        match admission {
+            Admission::Admitted(policy) => done(Ok(policy)),
+            Admission::Refused(refusal) => {
+                self.queue.nudge();
+                done(Err(refusal));
+            }
+            Admission::Load(_) => {
+                if let Err(Job::Login { done, .. }) = self.queue.push(Job::Login { hello, done }) {
+                    self.refuse_busy(done);
+                }
+            }
+            Admission::Hash(job) => self.hash(*job, done),
+        }
+    }
+
+    /// Ends the login of somebody the store was asked about.
+    fn finish(&self, admission: Admission, done: Done) {
+        match admission {
+            Admission::Admitted(policy) => done(Ok(policy)),
+            Admission::Refused(refusal) => done(Err(refusal)),
+            Admission::Hash(job) => self.hash(*job, done),
+            // The gate never asks for what it was just given.
+            Admission::Load(_) => done(Err(Refusal::Internal)),
+        }
+    }
+
+    fn hash(&self, job: HashJob, done: Done) {
+        if let Err(done) = self.hashing.push(job, done) {
+            self.refuse_busy(done);
+        }
+    }
+
+    fn refuse_busy(&self, done: Done) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        done(Err(Refusal::Busy));
+    }
+
+    fn note(&self, update: impl FnOnce(&mut Health)) {
+        update(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}

@@ -1,0 +1,116 @@
+//! What waits for the store's worker.
+//!
+//! Logins are bounded and refused at the bound; changed keys are a set that collapses into "everything" at its bound.
+
+use std::collections::HashSet;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use midge_core::gate::{Asked, Hello};
+use midge_core::key::Key;
+use midge_core::name::Username;
+
+use super::Done;
+
+/// How many changed keys are kept apart; beyond, everything is read again.
+const MAX_CHANGED: usize = 50_000;
+
+/// A question to the store that somebody waits for.
+pub(super) enum Job {
+    Login { hello: Hello, done: Done },
+    Prepare { user: Username, done: Box<dyn FnOnce(Asked) + Send> },
+}
+
+/// All that waits.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub(super) jobs: Vec<Job>,
+    pub(super) changed: HashSet<Key>,
+    pub(super) everything: bool,
+    pub(super) nudged: bool,
+    pub(super) stopping: bool,
+}
+
+impl Waiting {
+    fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.changed.is_empty() && !self.everything && !self.nudged && !self.stopping
+    }
+}
+
+pub(super) struct Queue {
+    bound: usize,
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    stopped: Condvar,
+}
+
+impl Queue {
+    pub(super) fn new(bound: usize) -> Self {
+        Self { bound, waiting: Mutex::default(), arrived: Condvar::new(), stopped: Condvar::new() }
+    }
+
+    /// Appends `job`, or gives it back at the bound and after the end.
+    pub(super) fn push(&self, job: Job) -> Result<(), Job> {
+        let mut waiting = self.lock();
+        if waiting.jobs.len() >= self.bound || waiting.stopping {
+            return Err(job);
+        }
+        waiting.jobs.push(job);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn changed(&self, keys: impl IntoIterator<Item = Key>) {
+        let mut waiting = self.lock();
+        waiting.changed.extend(keys);
+        if waiting.changed.len() > MAX_CHANGED {
+            waiting.changed.clear();
+            waiting.everything = true;
+        }
+        self.arrived.notify_one();
+    }
+
+    /// Says that anything may have changed; keys named before are covered by that.
+    pub(super) fn everything(&self) {
+        let mut waiting = self.lock();
+        waiting.changed.clear();
+        waiting.everything = true;
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn nudge(&self) {
+        self.lock().nudged = true;
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn stop(&self) {
+        self.lock().stopping = true;
+        self.arrived.notify_all();
+        self.stopped.notify_all();
+    }
+
+    /// Waits for `time`, or for the end.
+    pub(super) fn pause(&self, time: Duration) {
+        let waiting = self.lock();
+        drop(self.stopped.wait_timeout_while(waiting, time, |waiting| !waiting.stopping));
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
+    /// Waits for something, at most for `wait`, and takes all of it.
+    pub(super) fn take(&self, wait: Duration) -> Waiting {
+        let waiting = self.lock();
+        let (mut waiting, _) =
+            self.arrived.wait_timeout_while(waiting, wait, |waiting| waiting.is_idle()).unwrap_or_else(PoisonError::into_inner);
+        let stopping = waiting.stopping;
+        let taken = std::mem::take(&mut *waiting);
+        waiting.stopping = stopping;
+        taken
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,374 @@
+//! Calls into the broker that has loaded us.
+//!
+//! Every function is found by name at load time, none is linked: one file serves all versions, and what a version lacks is `None`.
+//! Broker functions need a [`BrokerThread`], which only a callback on that thread can have.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::marker::PhantomData;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::abi::{self, midge_client, midge_plugin_id};
+
+/// What the loading broker can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// 1.5 and 1.6: authentication and authorisation only.
+    Auth,
+    /// 2.0: events, publishing, kicking.
+    Events,
+    /// 2.1: real subscriptions and delayed authentication as well.
+    Delayed,
+}
+
+type LogPrintf = unsafe extern "C" fn(c_int, *const c_char, ...);
+type ClientText = unsafe extern "C" fn(*const midge_client) -> *const c_char;
+type ClientFlag = unsafe extern "C" fn(*const midge_client) -> bool;
+type ClientNumber = unsafe extern "C" fn(*const midge_client) -> c_int;
+type ClientCertificate = unsafe extern "C" fn(*const midge_client) -> *mut c_void;
+type SetUsername = unsafe extern "C" fn(*mut midge_client, *const c_char) -> c_int;
+type CallbackRegister = unsafe extern "C" fn(*mut midge_plugin_id, c_int, abi::midge_callback, *const c_void, *mut c_void) -> c_int;
+type CallbackUnregister = unsafe extern "C" fn(*mut midge_plugin_id, c_int, abi::midge_callback, *const c_void) -> c_int;
+type Kick = unsafe extern "C" fn(*const c_char, bool) -> c_int;
+type CompleteBasicAuth = unsafe extern "C" fn(*const c_char, c_int);
+type FindClient = unsafe extern "C" fn(*const c_char) -> *mut midge_client;
+type SubscriptionDelete = unsafe extern "C" fn(*const c_char, *const c_char) -> c_int;
+type SetInfo = unsafe extern "C" fn(*mut midge_plugin_id, *const c_char, *const c_char) -> c_int;
+type EncodeX509 = unsafe extern "C" fn(*mut c_void, *mut *mut u8) -> c_int;
+type FreeX509 = unsafe extern "C" fn(*mut c_void);
+
+/// The broker's functions, as far as it has them.
+pub(crate) struct Host {
+    log_printf: Option<LogPrintf>,
+    client_id: Option<ClientText>,
+    client_username: Option<ClientText>,
+    client_address: Option<ClientText>,
+    client_clean_session: Option<ClientFlag>,
+    client_protocol_version: Option<ClientNumber>,
+    client_certificate: Option<ClientCertificate>,
+    set_username: Option<SetUsername>,
+    callback_register: Option<CallbackRegister>,
+    callback_unregister: Option<CallbackUnregister>,
+    kick_client_by_clientid: Option<Kick>,
+    complete_basic_auth: Option<CompleteBasicAuth>,
+    client: Option<FindClient>,
+    subscription_delete: Option<SubscriptionDelete>,
+    plugin_set_info: Option<SetInfo>,
+    i2d_x509: Option<EncodeX509>,
+    x509_free: Option<FreeX509>,
+}
+
+fn symbol(name: &CStr) -> *mut c_void {
+    // SAFETY: the name is a C string; RTLD_DEFAULT searches the running program, whatever flags we were loaded with.
+    unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
+}
+
+macro_rules! function {
+    ($name:literal, $type:ty) => {{
+        let address = symbol($name);
+        // SAFETY: the broker's functions of this name have had this signature in every release from 1.5 to 2.1;
+        // a null address becomes `None`, since `Option` of a function pointer has the layout of a pointer.
+        unsafe { std::mem::transmute::<*mut c_void, Option<$type>>(address) }
+    }};
+}
+
+static HOST: OnceLock<Host> = OnceLock::new();
+
+/// Returns the broker's functions, found on the first call.
+pub(crate) fn host() -> &'static Host {
+    HOST.get_or_init(|| Host {
+        log_printf: function!(c"mosquitto_log_printf", LogPrintf),
+        client_id: function!(c"mosquitto_client_id", ClientText),
+        client_username: function!(c"mosquitto_client_username", ClientText),
+        client_address: function!(c"mosquitto_client_address", ClientText),
+        client_clean_session: function!(c"mosquitto_client_clean_session", ClientFlag),
+        client_protocol_version: function!(c"mosquitto_client_protocol_version", ClientNumber),
+        client_certificate: function!(c"mosquitto_client_certificate", ClientCertificate),
+        set_username: function!(c"mosquitto_set_username", SetUsername),
+        callback_register: function!(c"mosquitto_callback_register", CallbackRegister),
+        callback_unregister: function!(c"mosquitto_callback_unregister", CallbackUnregister),
+        kick_client_by_clientid: function!(c"mosquitto_kick_client_by_clientid", Kick),
+        complete_basic_auth: function!(c"mosquitto_complete_basic_auth", CompleteBasicAuth),
+        client: function!(c"mosquitto_client", FindClient),
+        subscription_delete: function!(c"mosquitto_subscription_delete", SubscriptionDelete),
+        plugin_set_info: function!(c"mosquitto_plugin_set_info", SetInfo),
+        i2d_x509: function!(c"i2d_X509", EncodeX509),
+        x509_free: function!(c"X509_free", FreeX509),
+    })
+}
+
+thread_local! {
+    static ON_BROKER_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The thread that the broker loaded us on, for signals to it.
+static BROKER_THREAD: AtomicU64 = AtomicU64::new(0);
+
+/// Proof that the code runs on the broker's thread. It can't leave it.
+pub(crate) struct BrokerThread(PhantomData<*const ()>);
+
+impl BrokerThread {
+    /// Makes the current thread the broker's: the one that loads and initialises plugins.
+    pub(crate) fn claim() -> Self {
+        ON_BROKER_THREAD.set(true);
+        // SAFETY: pthread_self has no precondition.
+        BROKER_THREAD.store(unsafe { libc::pthread_self() }, Ordering::Release);
+        Self(PhantomData)
+    }
+
+    /// Returns the proof, unless this is another thread, such as that of 2.1's HTTP listener.
+    pub(crate) fn current() -> Option<Self> {
+        ON_BROKER_THREAD.get().then_some(Self(PhantomData))
+    }
+}
+
+/// Interrupts the broker's wait for network events, so that it comes round to its tick.
+pub(crate) fn wake_broker() {
+    let thread = BROKER_THREAD.load(Ordering::Acquire);
+    if thread != 0 {
+        // SAFETY: the broker's thread outlives the plugin, whose cleanup runs on it and joins every caller of this.
+        // The signal has a handler, see `prepare_wake`.
+        unsafe { libc::pthread_kill(thread, libc::SIGURG) };
+    }
+}
+
+/// Installs an empty handler, so that the signal ends a wait and does nothing else.
+pub(crate) fn prepare_wake(_: &BrokerThread) {
+    extern "C" fn nothing(_: c_int) {}
+    // SAFETY: the struct is plain data for which zero is valid; the handler does nothing, so it is safe at any instruction.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(c_int) as usize;
+        libc::sigemptyset(&raw mut action.sa_mask);
+        libc::sigaction(libc::SIGURG, &raw const action, ptr::null_mut());
+    }
+}
+
+/// Gives the signal its default, which is to be ignored: our handler's code may be unmapped next.
+pub(crate) fn forget_wake(_: &BrokerThread) {
+    BROKER_THREAD.store(0, Ordering::Release);
+    // SAFETY: as in `prepare_wake`; SIG_DFL ignores SIGURG.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        libc::sigaction(libc::SIGURG, &raw const action, ptr::null_mut());
+    }
+}
+
+/// A value that only the broker's thread touches.
+///
+/// A borrow must not last over a call of a broker function: those may call us back.
+pub(crate) struct BrokerCell<T>(RefCell<T>);
+
+// SAFETY: the content is reachable only with a `BrokerThread`, and all of those live on one thread.
+// `T: Send` because the cell may be created and dropped elsewhere.
+unsafe impl<T: Send> Sync for BrokerCell<T> {}
+
+impl<T> BrokerCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(RefCell::new(value))
+    }
+
+    /// Runs `body` on the content; `None` where a caller up the stack is inside it already.
+    pub(crate) fn with<R>(&self, _: &BrokerThread, body: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.0.try_borrow_mut().ok().map(|mut content| body(&mut content))
+    }
+}
+
+/// A client of the broker, valid during the callback that named it.
+#[derive(Clone, Copy)]
+pub(crate) struct Client<'a> {
+    pointer: ptr::NonNull<midge_client>,
+    callback: PhantomData<&'a midge_client>,
+}
+
+impl<'a> Client<'a> {
+    /// Wraps what a callback was given.
+    ///
+    /// # Safety
+    /// `pointer` is null or points to a client that the broker keeps alive for `'a`.
+    pub(crate) unsafe fn new(pointer: *mut midge_client) -> Option<Self> {
+        ptr::NonNull::new(pointer).map(|pointer| Self { pointer, callback: PhantomData })
+    }
+
+    /// Returns the address by which the broker knows the client; it may be given to another client later.
+    pub(crate) fn handle(self) -> usize {
+        self.pointer.as_ptr() as usize
+    }
+
+    /// Returns the client identifier's bytes.
+    pub(crate) fn id(self) -> Option<&'a [u8]> {
+        self.text(host().client_id)
+    }
+
+    /// Returns the username's bytes.
+    pub(crate) fn username(self) -> Option<&'a [u8]> {
+        self.text(host().client_username)
+    }
+
+    /// Returns the text of the client's address, without a port.
+    pub(crate) fn address(self) -> Option<&'a [u8]> {
+        self.text(host().client_address)
+    }
+
+    /// Returns whether the session certainly ends with the connection.
+    pub(crate) fn is_transient(self) -> bool {
+        let Some(clean_session) = host().client_clean_session else { return false };
+        // SAFETY: the pointer is a live client, see `new`; the function only reads.
+        let (clean, version) = unsafe {
+            (
+                clean_session(self.pointer.as_ptr()),
+                host().client_protocol_version.map_or(4, |version| version(self.pointer.as_ptr())),
+            )
+        };
+        clean && version < 5
+    }
+
+    /// Returns the certificate that the client showed, in DER.
+    pub(crate) fn certificate(self, _: &BrokerThread) -> Option<Vec<u8>> {
+        let (certificate, encode, free) = (host().client_certificate?, host().i2d_x509?, host().x509_free?);
+        // SAFETY: the pointer is a live client, see `new`. The broker hands out a certificate of its own OpenSSL,
+        // whose functions these are, with a reference of ours that is given back.
+        // `encode` with null only tells the length; the second call writes exactly that much.
+        unsafe {
+            let x509 = ptr::NonNull::new(certificate(self.pointer.as_ptr()))?.as_ptr();
+            let length = encode(x509, ptr::null_mut());
+            let mut der = vec![0_u8; usize::try_from(length).unwrap_or(0)];
+            let mut end = der.as_mut_ptr();
+            let written = if der.is_empty() { 0 } else { encode(x509, &raw mut end) };
+            free(x509);
+            (written == length && written > 0).then_some(der)
+        }
+    }
+
+    /// Gives the client the username that its certificate or its authentication proved; returns whether the broker took it.
+    pub(crate) fn set_username(self, _: &BrokerThread, name: &str) -> bool {
+        let (Some(set_username), Ok(name)) = (host().set_username, CString::new(name)) else { return false };
+        // SAFETY: the pointer is a live client, see `new`; the broker copies the name.
+        unsafe { set_username(self.pointer.as_ptr(), name.as_ptr()) == abi::MIDGE_ERR_SUCCESS }
+    }
+
+    fn text(self, function: Option<ClientText>) -> Option<&'a [u8]> {
+        // SAFETY: the pointer is a live client, see `new`; the broker returns null or a C string that lives as long as the client.
+        unsafe {
+            let text = function?(self.pointer.as_ptr());
+            (!text.is_null()).then(|| CStr::from_ptr(text).to_bytes())
+        }
+    }
+}
+
+impl Host {
+    /// Returns what this broker can do.
+    pub(crate) fn level(&self) -> Level {
+        match (self.callback_register, self.subscription_delete, self.complete_basic_auth) {
+            (Some(_), Some(_), Some(_)) => Level::Delayed,
+            (Some(_), _, _) => Level::Events,
+            (None, _, _) => Level::Auth,
+        }
+    }
+
+    /// Returns which version of the old interface to speak: 4 from 1.6, 3 before.
+    pub(crate) fn legacy_version(&self) -> c_int {
+        if self.set_username.is_some() { 4 } else { 3 }
+    }
+
+    /// Writes a line to the broker's log. On other threads than the broker's use [`crate::logger`].
+    pub(crate) fn log(&self, _: &BrokerThread, level: c_int, line: &str) {
+        let Some(log_printf) = self.log_printf else { return };
+        let line = CString::new(line.replace('\0', "\u{fffd}")).unwrap_or_default();
+        // SAFETY: the format is constant and takes one C string, which lives until the call returns.
+        unsafe { log_printf(level, c"%s".as_ptr(), line.as_ptr()) }
+    }
+
+    /// Has the broker call `callback` with `user_data` on `event`; returns the broker's code.
+    ///
+    /// # Safety
+    /// `plugin` is the handle that the broker gave to `mosquitto_plugin_init`;
+    /// `user_data` stays valid until the broker is told otherwise.
+    pub(crate) unsafe fn register(
+        &self,
+        _: &BrokerThread,
+        plugin: *mut midge_plugin_id,
+        event: c_int,
+        callback: abi::midge_callback,
+        user_data: *mut c_void,
+    ) -> c_int {
+        let Some(register) = self.callback_register else { return abi::MIDGE_ERR_NOT_SUPPORTED };
+        // SAFETY: the caller vouches for handle and data; the callback has the signature that the broker expects.
+        unsafe { register(plugin, event, callback, ptr::null(), user_data) }
+    }
+
+    /// Ends what [`Self::register`] began.
+    ///
+    /// # Safety
+    /// `plugin` is the handle that the broker gave to `mosquitto_plugin_init`.
+    pub(crate) unsafe fn unregister(
+        &self,
+        _: &BrokerThread,
+        plugin: *mut midge_plugin_id,
+        event: c_int,
+        callback: abi::midge_callback,
+    ) {
+        if let Some(unregister) = self.callback_unregister {
+            // SAFETY: the caller vouches for the handle.
+            unsafe { unregister(plugin, event, callback, ptr::null()) };
+        }
+    }
+
+    /// Tells 2.1 our name and version, which it shows to administrators.
+    ///
+    /// # Safety
+    /// `plugin` is the handle that the broker gave to `mosquitto_plugin_init`.
+    pub(crate) unsafe fn introduce(&self, _: &BrokerThread, plugin: *mut midge_plugin_id) {
+        if let (Some(set_info), Ok(version)) = (self.plugin_set_info, CString::new(env!("CARGO_PKG_VERSION"))) {
+            // SAFETY: the caller vouches for the handle; the broker copies both texts.
+            unsafe { set_info(plugin, c"midge".as_ptr(), version.as_ptr()) };
+        }
+    }
+
+    /// Disconnects the client of that identifier; the broker calls us back before this returns.
+    pub(crate) fn kick(&self, _: &BrokerThread, id: &str) -> bool {
+        let (Some(kick), Ok(id)) = (self.kick_client_by_clientid, CString::new(id)) else { return false };
+        // SAFETY: a C string that lives until the call returns.
+        unsafe { kick(id.as_ptr(), false) == abi::MIDGE_ERR_SUCCESS }
+    }
+
+    /// Answers a login that was delayed; the broker calls us back before this returns.
+    pub(crate) fn complete_login(&self, _: &BrokerThread, id: &str, code: c_int) {
+        if let (Some(complete), Ok(id)) = (self.complete_basic_auth, CString::new(id)) {
+            // SAFETY: a C string that lives until the call returns.
+            unsafe { complete(id.as_ptr(), code) }
+        }
+    }
+
+    /// Returns the handle of the client that has this identifier now, where the broker can tell.
+    pub(crate) fn find(&self, _: &BrokerThread, id: &str) -> Option<usize> {
+        let (find, id) = (self.client?, CString::new(id).ok()?);
+        // SAFETY: a C string that lives until the call returns; the pointer is only compared.
+        let client = unsafe { find(id.as_ptr()) };
+        (!client.is_null()).then_some(client as usize)
+    }
+
+    /// Takes a subscription from a client; returns whether the broker could.
+    pub(crate) fn unsubscribe(&self, _: &BrokerThread, id: &str, filter: &str) -> bool {
+        let (Some(delete), Ok(id), Ok(filter)) = (self.subscription_delete, CString::new(id), CString::new(filter)) else {
+            return false;
+        };
+        // SAFETY: two C strings that live until the call returns.
+        unsafe { delete(id.as_ptr(), filter.as_ptr()) == abi::MIDGE_ERR_SUCCESS }
+    }
+}
+
+/// Copies `bytes` into memory that the broker may free; null where there is none.
+pub(crate) fn malloc(bytes: &[u8]) -> *mut c_void {
+    // SAFETY: the new block has room for all bytes, and at least one, and overlaps nothing.
+    unsafe {
+        let block = libc::malloc(bytes.len().max(1));
+        if !block.is_null() {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), block.cast(), bytes.len());
+        }
+        block
+    }
+}

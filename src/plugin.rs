@@ -1,0 +1,198 @@
+//! The plugin itself: what each call of the broker leads to.
+//!
+//! All state that belongs to clients is touched on the broker's thread only; other threads answer from `midge-core`'s directory.
+//! Nothing is borrowed and no lock is held while a broker function runs, since those call us back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use midge_core::gate::{Gate, Refusal};
+use midge_core::name::Shown;
+use midge_store::service::{Clock, Service};
+
+use crate::border::Status;
+use crate::host::{BrokerCell, BrokerThread, Client, Level, forget_wake, host, prepare_wake};
+use crate::logger;
+use crate::options::{Given, OptionError, SETTINGS, Settings};
+
+mod access;
+mod changes;
+pub(crate) mod faults;
+mod login;
+mod patience;
+mod scram;
+mod sessions;
+mod waker;
+
+use changes::Pending;
+use login::Delayed;
+use patience::Patience;
+use scram::Exchanges;
+use sessions::Sessions;
+use waker::Waker;
+
+/// How soon the broker shall call again when nothing is waiting.
+const IDLE_TICK: Duration = Duration::from_millis(100);
+/// How soon it shall call again while logins wait.
+const BUSY_TICK: Duration = Duration::from_millis(5);
+
+/// One load of the plugin into a broker.
+pub(crate) struct Plugin {
+    given: Given,
+    settings: ArcSwap<Settings>,
+    level: Level,
+    gate: Arc<Gate>,
+    service: Arc<Service>,
+    clock: Clock,
+    sessions: BrokerCell<Sessions>,
+    delayed: BrokerCell<Delayed>,
+    exchanges: BrokerCell<Exchanges>,
+    pending: BrokerCell<Pending>,
+    patience: Patience,
+    waker: Arc<Waker>,
+    busy: AtomicBool,
+}
+
+impl Plugin {
+    /// Starts with the broker's options; `None` after saying in the broker's log what is wrong with them.
+    pub(crate) fn start(thread: &BrokerThread, given: Given) -> Option<Self> {
+        logger::install(log::LevelFilter::Info);
+        let started = Self::try_start(thread, given);
+        if let Err(problem) = &started {
+            log::error!("can't start: {problem}");
+            logger::flush(thread);
+        }
+        started.ok()
+    }
+
+    fn try_start(thread: &BrokerThread, given: Given) -> Result<Self, String> {
+        let (settings, warnings) = Settings::read(&given).map_err(|error| error.to_string())?;
+        faults::arm(&settings);
+        log::set_max_level(settings.log_level);
+        for warning in warnings {
+            log::warn!("{warning}");
+        }
+        let login = settings.login().map_err(|error| error.to_string())?;
+        let gate = Gate::new(settings.gate.clone(), login).map_err(|error| error.to_string())?;
+        let gate = Arc::new(gate);
+        let url = settings.store_url().map_err(|error| error.to_string())?;
+        let level = host().level();
+        log::info!("{} loaded at level {level:?}; store {url}", env!("CARGO_PKG_VERSION"));
+        if level == Level::Auth {
+            log::warn!(
+                "this broker can neither disconnect a client nor subscribe one; changes act on what connected clients may do, but don't cut them off"
+            );
+        }
+        let clock = Clock::start();
+        let backend = open_backend(&settings, &url)?;
+        let service = Service::start(gate.clone(), backend, settings.service.clone(), clock)
+            .map_err(|error| format!("no thread: {error}"))?;
+        let waker = Arc::new(Waker::default());
+        if level == Level::Delayed {
+            prepare_wake(thread);
+            waker.start().map_err(|error| format!("no thread: {error}"))?;
+        }
+        Ok(Self {
+            given,
+            level,
+            gate,
+            service: Arc::new(service),
+            clock,
+            sessions: BrokerCell::new(Sessions::new(settings.offline_sessions)),
+            delayed: BrokerCell::new(Delayed::default()),
+            exchanges: BrokerCell::new(Exchanges::default()),
+            pending: BrokerCell::new(Pending::default()),
+            patience: Patience::default(),
+            waker,
+            busy: AtomicBool::new(false),
+            settings: ArcSwap::from_pointee(settings),
+        })
+    }
+
+    /// Ends all threads, and waits for them.
+    pub(crate) fn stop(self, thread: &BrokerThread) {
+        self.waker.stop();
+        if self.level == Level::Delayed {
+            forget_wake(thread);
+        }
+        drop(self);
+        log::info!("stopped");
+    }
+
+    /// Reads the file again. What is wrong in it changes nothing.
+    pub(crate) fn reload(&self, thread: &BrokerThread) -> Status {
+        match self.try_reload() {
+            Ok(()) => log::info!("configuration read again"),
+            Err(error) => log::error!("the configuration stays as it was: {error}"),
+        }
+        logger::flush(thread);
+        Status::SUCCESS
+    }
+
+    fn try_reload(&self) -> Result<(), OptionError> {
+        let (settings, warnings) = Settings::read(&self.given)?;
+        let login = settings.login()?;
+        for warning in warnings {
+            log::warn!("{warning}");
+        }
+        let now = self.settings.load();
+        if !settings.same_where_fixed(&now) {
+            let fixed: Vec<&str> = SETTINGS.iter().filter(|setting| !setting.reloads).map(|setting| setting.name).collect();
+            log::warn!("one of these has changed, which takes a restart: {}", fixed.join(", "));
+        }
+        log::set_max_level(settings.log_level);
+        faults::arm(&settings);
+        self.gate.reload(login);
+        self.settings.store(Arc::new(settings));
+        Ok(())
+    }
+
+    /// Does what waits for the broker's thread; returns how soon to be called again.
+    pub(crate) fn tick(&self, thread: &BrokerThread) -> Duration {
+        // One of these can lead to a call of this again, through a kick.
+        if self.busy.swap(true, Ordering::AcqRel) {
+            return BUSY_TICK;
+        }
+        let reset = Reset(&self.busy);
+        self.complete_logins(thread);
+        self.follow_changes(thread);
+        self.forget_departed(thread);
+        logger::flush(thread);
+        drop(reset);
+        if self.is_waiting(thread) { BUSY_TICK } else { IDLE_TICK }
+    }
+
+    /// Does the same where the broker has no tick, or doesn't give it; called from logins only, where kicking is safe.
+    pub(crate) fn catch_up(&self, thread: &BrokerThread) {
+        if self.gate.directory().has_changes() {
+            self.tick(thread);
+        }
+    }
+
+    /// Says in the log that a client is refused; once per refusal, limited by the shield and the queues before it.
+    fn log_refusal(&self, user: Option<&[u8]>, id: &[u8], address: Option<&[u8]>, refusal: &Refusal) {
+        let text = |bytes: Option<&[u8]>| Shown(&String::from_utf8_lossy(bytes.unwrap_or(b"-"))).to_string();
+        if self.patience.may_log(self.clock.now().monotonic) {
+            log::warn!("refused user \"{}\" client \"{}\" from {}: {refusal}", text(user), text(Some(id)), text(address));
+        }
+    }
+}
+
+struct Reset<'a>(&'a AtomicBool);
+
+impl Drop for Reset<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+fn open_backend(settings: &Settings, url: &midge_store::StoreUrl) -> Result<Box<dyn midge_store::Backend>, String> {
+    midge_store::open(url, &settings.store_settings(), settings.watch_policy()).map_err(|error| error.to_string())
+}
+
+/// Returns the bytes of the address that a client connects from.
+fn address_of(client: Client<'_>) -> Option<std::net::IpAddr> {
+    client.address().and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(|text| text.parse().ok())
+}

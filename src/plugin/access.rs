@@ -1,0 +1,158 @@
+//! May this client do that: answered from memory, whatever happens.
+//!
+//! Only three answers leave here: yes, no, and "somebody else decides", since Mosquitto cuts off clients on any other.
+//! Nothing is logged above debug, no broker function with side effects is called, nothing is allocated for a known client.
+
+use std::sync::mpsc::sync_channel;
+
+use midge_core::access::Access;
+use midge_core::gate::{Admission, Asked, ClientPolicy, Hello, Proof};
+use midge_core::name::{ClientId, Username};
+use midge_core::topic::{TopicFilter, TopicName};
+
+use super::{Plugin, address_of};
+use crate::abi;
+use crate::border::Status;
+use crate::events::AclCheck;
+use crate::host::BrokerThread;
+use crate::options::UnknownUsers;
+
+/// What an access check asks.
+enum Question<'a> {
+    Topic(Access, TopicName<'a>),
+    Subscribe(&'a str, TopicFilter<'a>),
+    Unsubscribe(&'a str),
+}
+
+impl<'a> Question<'a> {
+    fn of(check: &AclCheck<'a>) -> Option<Self> {
+        let topic = std::str::from_utf8(check.topic).ok()?;
+        match u32::try_from(check.access).ok()? {
+            abi::MIDGE_ACL_READ => Some(Self::Topic(Access::Receive, TopicName::new(topic).ok()?)),
+            abi::MIDGE_ACL_WRITE => Some(Self::Topic(Access::Publish, TopicName::new(topic).ok()?)),
+            abi::MIDGE_ACL_SUBSCRIBE => Some(Self::Subscribe(topic, TopicFilter::new(topic).ok()?)),
+            abi::MIDGE_ACL_UNSUBSCRIBE => Some(Self::Unsubscribe(topic)),
+            _ => None,
+        }
+    }
+
+    fn allowed_by(&self, policy: &ClientPolicy) -> bool {
+        match self {
+            Self::Topic(access, topic) => policy.may(*access, *topic).allowed,
+            Self::Subscribe(_, filter) => policy.may_subscribe(*filter).allowed,
+            Self::Unsubscribe(_) => true,
+        }
+    }
+}
+
+fn answer(allowed: bool) -> Status {
+    if allowed { Status::SUCCESS } else { Status::ACL_DENIED }
+}
+
+impl Plugin {
+    /// Decides on the broker's thread.
+    pub(crate) fn acl(&self, thread: &BrokerThread, check: &AclCheck<'_>) -> Status {
+        let Some(question) = Question::of(check) else { return Status::ACL_DENIED };
+        let (id, user) = (check.client.id(), check.client.username());
+        let Some(id) = id else { return Status::ACL_DENIED };
+        let known = self.sessions.with(thread, |sessions| {
+            let here = sessions.at(check.client.handle(), id, user).is_some();
+            let session = if here { sessions.at(check.client.handle(), id, user) } else { sessions.named(id, user) }?;
+            Some(match &question {
+                Question::Topic(access, topic) => session.may(*access, *topic),
+                Question::Subscribe(text, _) => {
+                    let allowed = question.allowed_by(session.policy());
+                    if allowed {
+                        session.granted(text);
+                    }
+                    allowed
+                }
+                Question::Unsubscribe(text) => {
+                    session.given_up(text);
+                    true
+                }
+            })
+        });
+        match known {
+            Some(Some(allowed)) => answer(allowed),
+            // Entered again from inside a change of the table: refusing is the safe answer.
+            None => Status::ACL_DENIED,
+            Some(None) => self.acl_of_stranger(thread, check, &question, id, user),
+        }
+    }
+
+    /// Decides on another thread, such as that of 2.1's HTTP listener, from the directory alone.
+    pub(crate) fn acl_elsewhere(&self, check: &AclCheck<'_>) -> Status {
+        let (Some(question), Some(id)) = (Question::of(check), check.client.id()) else { return Status::ACL_DENIED };
+        let Some(hello) = verified(check, id, check.client.username()) else { return Status::ACL_DENIED };
+        match self.gate.admit(hello, Asked::Memory, self.clock.now()) {
+            Admission::Admitted(policy) => answer(question.allowed_by(&policy)),
+            _ => Status::ACL_DENIED,
+        }
+    }
+
+    /// Decides about a client that never logged in here: a session from before the start, the owner of a retained message,
+    /// somebody whom the listener or another plugin has let in.
+    fn acl_of_stranger(
+        &self,
+        thread: &BrokerThread,
+        check: &AclCheck<'_>,
+        question: &Question<'_>,
+        id: &[u8],
+        user: Option<&[u8]>,
+    ) -> Status {
+        let Some(hello) = verified(check, id, user) else { return Status::ACL_DENIED };
+        match self.admit_stranger(hello) {
+            Some(policy) => {
+                let allowed = question.allowed_by(&policy);
+                self.sessions.with(thread, |sessions| {
+                    sessions.enter(check.client.handle(), policy);
+                    // Without an address it is no connection: a session at rest, or the author of a retained message.
+                    if check.client.address().is_none() {
+                        sessions.depart(check.client.handle(), id, true, self.clock.now().monotonic);
+                    }
+                    if let (Question::Subscribe(text, _), true, Some(session)) =
+                        (question, allowed, sessions.at(check.client.handle(), id, user))
+                    {
+                        session.granted(text);
+                    }
+                });
+                answer(allowed)
+            }
+            None if self.settings.load().unknown_users == UnknownUsers::Defer => Status::DEFER,
+            None => Status::ACL_DENIED,
+        }
+    }
+
+    /// Returns the policy of somebody whom the host vouches for, waiting for the store as for a login.
+    pub(super) fn admit_stranger(&self, hello: Hello) -> Option<ClientPolicy> {
+        let slot = match self.gate.admit(hello.clone(), Asked::Memory, self.clock.now()) {
+            Admission::Admitted(policy) => return Some(policy),
+            Admission::Load(slot) => slot,
+            Admission::Refused(_) | Admission::Hash(_) => return None,
+        };
+        let (sender, receiver) = sync_channel(1);
+        let user = slot.identity().user.clone()?;
+        self.service.prepare(
+            &user,
+            Box::new(move |asked| {
+                let _ = sender.try_send(asked);
+            }),
+        );
+        let deadline = self.settings.load().login_deadline;
+        let asked = self.patience.wait(&self.service, &receiver, deadline).unwrap_or(Asked::StoreAway);
+        match self.gate.admit(hello, asked, self.clock.now()) {
+            Admission::Admitted(policy) => Some(policy),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the hello of a client that the host has let in; `None` where its names can't be names.
+pub(super) fn verified(check: &AclCheck<'_>, id: &[u8], user: Option<&[u8]>) -> Option<Hello> {
+    let user = match user {
+        Some(user) => Some(Username::from_bytes(user).ok()?),
+        None => None,
+    };
+    Some(Hello { user, client: ClientId::from_bytes(id).ok()?, address: address_of(check.client), proof: Proof::Verified })
+}

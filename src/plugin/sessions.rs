@@ -1,0 +1,210 @@
+//! The clients that the broker has, by the address it knows them by.
+//!
+//! Addresses are reused at once, and not every client's end is told, so an entry counts only for the same identifier and username.
+//! A client that has gone stays for a while: its will is checked after it, and a persistent session is delivered to for days.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Duration;
+
+use midge_core::access::Access;
+use midge_core::gate::ClientPolicy;
+use midge_core::topic::{TopicFilter, TopicName};
+
+/// How long a client that can't come back stays known, for its will.
+const TRANSIENT: Duration = Duration::from_secs(60);
+/// How many granted filters of one session are remembered; a session with more is disconnected when its rules change.
+const MAX_FILTERS: usize = 1_000;
+
+/// Spreads addresses of allocated memory, whose lowest bits are all alike.
+#[derive(Default)]
+pub(super) struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_usize(&mut self, address: usize) {
+        let spread = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = spread ^ (spread >> 32);
+    }
+}
+
+type ByAddress<T> = HashMap<usize, T, BuildHasherDefault<AddressHasher>>;
+
+/// One client of the broker.
+pub(super) struct Session {
+    policy: ClientPolicy,
+    /// Filters that were granted, as the client wrote them.
+    filters: Vec<Box<str>>,
+    /// More were granted than are remembered.
+    filters_overflow: bool,
+    /// A granted filter was withdrawn that the broker can't take from the client.
+    withheld: bool,
+    /// When it went.
+    departed: Option<Duration>,
+}
+
+impl Session {
+    fn is(&self, id: &[u8], user: Option<&[u8]>) -> bool {
+        self.policy.client().as_str().as_bytes() == id && self.policy.user().map(|user| user.as_str().as_bytes()) == user
+    }
+
+    pub(super) fn policy(&self) -> &ClientPolicy {
+        &self.policy
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.departed.is_none()
+    }
+
+    /// Decides about a message to or from the client.
+    pub(super) fn may(&self, access: Access, topic: TopicName<'_>) -> bool {
+        self.policy.may(access, topic).allowed && !(access == Access::Receive && self.withheld && !self.is_wanted(topic))
+    }
+
+    fn is_wanted(&self, topic: TopicName<'_>) -> bool {
+        self.filters.iter().any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
+    }
+
+    /// Remembers a filter that was granted.
+    pub(super) fn granted(&mut self, filter: &str) {
+        if self.filters.iter().any(|known| **known == *filter) {
+            return;
+        }
+        if self.filters.len() >= MAX_FILTERS {
+            self.filters_overflow = true;
+        } else {
+            self.filters.push(filter.into());
+        }
+    }
+
+    /// Forgets a filter that the client has given up.
+    pub(super) fn given_up(&mut self, filter: &str) {
+        self.filters.retain(|known| **known != *filter);
+    }
+
+    /// Takes the filters that are no longer allowed; `None` where too many were granted to tell.
+    pub(super) fn take_withdrawn(&mut self) -> Option<Vec<Box<str>>> {
+        if self.filters_overflow {
+            return None;
+        }
+        let policy = &self.policy;
+        let (kept, withdrawn) = std::mem::take(&mut self.filters)
+            .into_iter()
+            .partition(|filter| TopicFilter::new(filter).is_ok_and(|filter| policy.may_subscribe(filter).allowed));
+        self.filters = kept;
+        Some(withdrawn)
+    }
+
+    /// Delivers only what the remaining filters ask for, since the broker still holds another subscription.
+    pub(super) fn withhold(&mut self) {
+        self.withheld = true;
+    }
+}
+
+/// All clients.
+pub(super) struct Sessions {
+    by_address: ByAddress<Session>,
+    by_id: HashMap<Box<str>, usize>,
+    /// Who has gone and can't come back, in order.
+    leaving: VecDeque<(Duration, usize)>,
+    /// Who has gone and may come back, in order; some of them have.
+    returning: VecDeque<(Duration, usize)>,
+    offline_bound: usize,
+}
+
+impl Sessions {
+    pub(super) fn new(offline_bound: usize) -> Self {
+        Self {
+            by_address: ByAddress::default(),
+            by_id: HashMap::new(),
+            leaving: VecDeque::new(),
+            returning: VecDeque::new(),
+            offline_bound,
+        }
+    }
+
+    /// Returns the session at `address`, if it is of this identifier and username.
+    pub(super) fn at(&mut self, address: usize, id: &[u8], user: Option<&[u8]>) -> Option<&mut Session> {
+        self.by_address.get_mut(&address).filter(|session| session.is(id, user))
+    }
+
+    /// Returns the session of this identifier and username, wherever it is.
+    pub(super) fn named(&mut self, id: &[u8], user: Option<&[u8]>) -> Option<&mut Session> {
+        let address = *self.by_id.get(std::str::from_utf8(id).ok()?)?;
+        self.at(address, id, user)
+    }
+
+    /// Returns the address of the connected client of this identifier.
+    pub(super) fn named_address(&self, id: &str) -> Option<usize> {
+        let address = *self.by_id.get(id)?;
+        self.by_address.get(&address).filter(|session| session.is_connected()).map(|_| address)
+    }
+
+    /// Takes in a client that was let in; an earlier one at its address, or a departed one of its identifier, is forgotten.
+    pub(super) fn enter(&mut self, address: usize, policy: ClientPolicy) {
+        let id: Box<str> = policy.client().as_str().into();
+        self.remove(address);
+        let mut filters = Vec::new();
+        let mut filters_overflow = false;
+        if let Some(old) = self.by_id.get(&id).copied() {
+            // The same user's persistent session goes on, and its subscriptions with it.
+            if let Some(old) = self.by_address.get(&old).filter(|old| old.policy.user() == policy.user()) {
+                filters.clone_from(&old.filters);
+                filters_overflow = old.filters_overflow;
+            }
+            if self.by_address.get(&old).is_some_and(|session| session.departed.is_some()) {
+                self.remove(old);
+            }
+        }
+        self.by_id.insert(id, address);
+        self.by_address.insert(address, Session { policy, filters, filters_overflow, withheld: false, departed: None });
+    }
+
+    /// Notes that the client at `address` has gone.
+    pub(super) fn depart(&mut self, address: usize, id: &[u8], transient: bool, now: Duration) {
+        let Some(session) = self.by_address.get_mut(&address) else { return };
+        if session.policy.client().as_str().as_bytes() != id || session.departed.is_some() {
+            return;
+        }
+        session.departed = Some(now);
+        if transient { &mut self.leaving } else { &mut self.returning }.push_back((now, address));
+    }
+
+    /// Forgets the client at `address`.
+    pub(super) fn remove(&mut self, address: usize) {
+        let Some(session) = self.by_address.remove(&address) else { return };
+        let id = session.policy.client().as_str();
+        if self.by_id.get(id) == Some(&address) {
+            self.by_id.remove(id);
+        }
+    }
+
+    /// Forgets those who can't come back, and the longest gone beyond the bound. Costs nothing while there are none.
+    pub(super) fn forget_departed(&mut self, now: Duration) {
+        while self.leaving.front().is_some_and(|(at, _)| now.saturating_sub(*at) >= TRANSIENT) {
+            let gone = self.leaving.pop_front();
+            self.forget_if_still_gone(gone);
+        }
+        while self.returning.len() > self.offline_bound {
+            let gone = self.returning.pop_front();
+            self.forget_if_still_gone(gone);
+        }
+    }
+
+    fn forget_if_still_gone(&mut self, gone: Option<(Duration, usize)>) {
+        let Some((at, address)) = gone else { return };
+        if self.by_address.get(&address).is_some_and(|session| session.departed == Some(at)) {
+            self.remove(address);
+        }
+    }
+
+    /// Returns all sessions with their addresses.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Session)> {
+        self.by_address.iter_mut().map(|(address, session)| (*address, session))
+    }
+}
