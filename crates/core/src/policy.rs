@@ -39,7 +39,7 @@ struct Layer {
 }
 
 /// Rules of fewer levels than this need little memory on the stack.
-const SHALLOW: usize = 16;
+const SHALLOW: usize = 8;
 
 /// Levels that are read at most: as many as rules may have, and whether there is one more.
 const DEEP: usize = MAX_LEVELS + 1;
@@ -76,7 +76,7 @@ impl Policy {
         if self.depth < SHALLOW {
             self.search::<SHALLOW>(access, topic.as_str(), who)
         } else {
-            self.search::<DEEP>(access, topic.as_str(), who)
+            self.search_deep(access, topic.as_str(), who)
         }
     }
 
@@ -92,13 +92,13 @@ impl Policy {
         let want = Mask::deny(Access::Subscribe);
         let mut levels = Levels::<DEEP>::new(filter.as_str());
         for (index, layer) in self.layers.iter().enumerate().filter(|(_, layer)| layer.says.meets(want)) {
-            if let Some(rule) = layer.rules.overlap(&mut levels, who, want) {
+            if let Some(rule) = layer.rules.overlapping(&mut levels, who, want) {
                 return Decision::denied(Reason::Rule { layer: layer_number(index), rule });
             }
         }
         let want = Mask::allow(Access::Subscribe);
         for (index, layer) in self.layers.iter().enumerate().filter(|(_, layer)| layer.says.meets(want)) {
-            if let Some(rule) = layer.rules.search(&mut levels, who, want).allow {
+            if let Some(rule) = layer.rules.covering(&mut levels, who, want).allow {
                 return Decision::allowed(Reason::Rule { layer: layer_number(index), rule });
             }
         }
@@ -129,6 +129,12 @@ impl Policy {
         too_deep.then_some(Decision::denied(Reason::TooManyLevels))
     }
 
+    #[inline(never)]
+    fn search_deep(&self, access: Access, topic: &str, who: &Who<'_>) -> Decision {
+        self.search::<DEEP>(access, topic, who)
+    }
+
+    #[inline]
     fn search<const N: usize>(&self, access: Access, topic: &str, who: &Who<'_>) -> Decision {
         let mut levels = Levels::<N>::new(topic);
         let denials = Mask::deny(access);
@@ -138,7 +144,7 @@ impl Policy {
             if !layer.says.meets(want) {
                 continue;
             }
-            let found = layer.rules.search(&mut levels, who, want);
+            let found = layer.rules.matching(&mut levels, who, want);
             if let Some(rule) = found.deny {
                 return Decision::denied(Reason::Rule { layer: layer_number(index), rule });
             }
@@ -155,4 +161,143 @@ impl Policy {
 /// Returns the number that decisions name a layer by; nobody has so many groups that an explanation misses its layer.
 fn layer_number(index: usize) -> u16 {
     u16::try_from(index).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHO: Who<'_> = Who { username: Some("zoë"), client_id: "c1" };
+
+    fn layer(rules: &[(&str, &str)]) -> Arc<RuleSet> {
+        Arc::new(RuleSet::parse(&rules.iter().map(|(filter, rights)| ((*filter).into(), (*rights).into())).collect()).0)
+    }
+
+    fn policy(user: &[(&str, &str)], everyone: &[(&str, &str)]) -> Policy {
+        Policy::new(false, [(Key::UserAcl("zoë".parse().unwrap()), layer(user)), (Key::AllAcl, layer(everyone))])
+    }
+
+    fn topic(text: &str) -> TopicName<'_> {
+        TopicName::new(text).unwrap()
+    }
+
+    /// Returns the decision as `+` or `-` and the rule that made it.
+    fn explained(policy: &Policy, decision: Decision) -> String {
+        let by = policy.describe(decision).and_then(|explanation| explanation.rule);
+        let by = by.map_or(decision.reason.to_string(), |rule| format!("{} {}", rule.filter, rule.rights));
+        format!("{}{by}", if decision.allowed { "+" } else { "-" })
+    }
+
+    #[test]
+    fn topics_are_decided() {
+        let policy = policy(
+            &[("a/#", "p"), ("$share/g/a/b", "r"), ("a/b", "p"), ("bad", "?"), ("own/%u/%c", "p"), ("%u/#", "p")],
+            &[("a/secret/+", "!pr"), ("#", "r"), ("bad", "pr"), ("$SYS/uptime", "r"), ("0123456789-middle-0123456789", "p")],
+        );
+        for (access, name, expected) in [
+            (Access::Publish, "a", "+a/# p"),
+            (Access::Publish, "a/x/y", "+a/# p"),
+            (Access::Publish, "a/secret/x", "-a/secret/+ !pr"),
+            (Access::Receive, "a/secret/x", "-a/secret/+ !pr"),
+            (Access::Receive, "a/b", "+$share/g/a/b r"),
+            (Access::Receive, "a/secret", "+# r"),
+            (Access::Receive, "bad", "-bad !prs"),
+            (Access::Receive, "$SYS/uptime", "+$SYS/uptime r"),
+            (Access::Receive, "$SYS/load", "-no rule allows it"),
+            (Access::Publish, "own/zoë/c1", "+own/%u/%c p"),
+            (Access::Publish, "own/zoë/c2", "-no rule allows it"),
+            (Access::Publish, "zoë", "+%u/# p"),
+            (Access::Publish, "0123456789-middle-0123456789", "+0123456789-middle-0123456789 p"),
+            (Access::Publish, "0123456789-muddle-0123456789", "-no rule allows it"),
+            (Access::Subscribe, "a", "-no rule allows it"),
+        ] {
+            assert_eq!(explained(&policy, policy.may(access, topic(name), &WHO)), expected, "{access} {name}");
+        }
+    }
+
+    #[test]
+    fn subscriptions_are_decided() {
+        let policy =
+            policy(&[("a/+", "s"), ("b/#", "s"), ("%u/#", "s")], &[("b/secret/#", "!s"), ("b/quiet/#", "!r"), ("+/x/%c", "!s")]);
+        for (filter, expected) in [
+            ("a/+", "+a/+ s"),
+            ("a/b", "+a/+ s"),
+            ("$share/g/a/b", "+a/+ s"),
+            ("a/#", "-+/x/%c !s"),
+            ("b/#", "-b/secret/# !s"),
+            ("b/+", "-b/secret/# !s"),
+            ("b/quiet/#", "+b/# s"),
+            ("b/x/c2", "+b/# s"),
+            ("b/x/c1", "-+/x/%c !s"),
+            ("zoë/+/y", "+%u/# s"),
+            ("#", "-+/x/%c !s"),
+            ("$SYS/#", "-no rule allows it"),
+            ("c", "-no rule allows it"),
+        ] {
+            let decision = policy.may_subscribe(TopicFilter::new(filter).unwrap(), &WHO);
+            assert_eq!(explained(&policy, decision), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn some_policies_need_no_rule() {
+        let closed = || (Key::AllAcl, Arc::new(RuleSet::closed()));
+        let user = || (Key::UserAcl("zoë".parse().unwrap()), layer(&[("#", "prs"), ("$SYS/#", "prs")]));
+        for (policy, name, expected) in [
+            (Policy::default(), "a", "-no rule allows it"),
+            (Policy::new(true, []), "$SYS/a", "+superuser"),
+            (Policy::new(true, [closed()]), "a", "+superuser"),
+            (Policy::new(false, [user()]), "a", "+# prs"),
+            (Policy::new(false, [user(), closed()]), "a", "-rules that can't be read"),
+        ] {
+            assert_eq!(explained(&policy, policy.may(Access::Publish, topic(name), &WHO)), expected);
+            assert_eq!(explained(&policy, policy.may_subscribe(TopicFilter::new(name).unwrap(), &WHO)), expected);
+        }
+        let policy = Policy::new(false, [user(), closed()]);
+        let explanation = policy.describe(policy.may(Access::Publish, topic("a"), &WHO)).unwrap();
+        assert_eq!((explanation.key, explanation.rule), (&Key::AllAcl, None));
+    }
+
+    #[test]
+    fn topics_beyond_the_bound_are_denied() {
+        let policy = policy(&[("#", "prs")], &[("x/+/x/+/x/+/x/+/x/+/x/+/x/+/x/+/x/+/x/+/x/#", "!p")]);
+        for (levels, expected) in [
+            (20, "+# prs"),
+            (21, "-x/+/x/+/x/+/x/+/x/+/x/+/x/+/x/+/x/+/x/+/x/# !p"),
+            (128, "-x/+/x/+/x/+/x/+/x/+/x/+/x/+/x/+/x/+/x/+/x/# !p"),
+            (129, "-more than 128 levels"),
+            (30_000, "-more than 128 levels"),
+        ] {
+            let name = vec!["x"; levels].join("/");
+            assert_eq!(explained(&policy, policy.may(Access::Publish, topic(&name), &WHO)), expected, "{levels} levels");
+        }
+    }
+
+    #[test]
+    fn checks_allocate_nothing() {
+        let deep = vec!["x"; 128].join("/");
+        let policy = policy(
+            &[("a/#", "ps"), ("own/%u/${clientid}-%u", "p"), (&deep, "p"), ("a-level-longer-than-sixteen/+", "p")],
+            &[("+/%c/+/#", "!p"), ("a/secret/#", "!s")],
+        );
+        let long = vec!["x"; 1000].join("/");
+        for name in ["a", "a/c1/x", "own/zoë/c1-zoë", "a-level-longer-than-sixteen/b", "$SYS/x", &deep, &long] {
+            let (topic, filter) = (topic(name), TopicFilter::new(name).unwrap());
+            let count = allocation_counter::measure(|| {
+                for access in Access::ALL {
+                    let decision = std::hint::black_box(&policy).may(access, topic, &WHO);
+                    std::hint::black_box(policy.describe(decision));
+                }
+                let _ = std::hint::black_box(policy.may_subscribe(filter, &WHO));
+            });
+            assert_eq!(count.count_total, 0, "{name:.40}");
+        }
+        for filter in ["#", "a/+/+", "+/+/+/#", "own/+/+"] {
+            let filter = TopicFilter::new(filter).unwrap();
+            let count = allocation_counter::measure(|| {
+                let _ = std::hint::black_box(policy.may_subscribe(filter, &WHO));
+            });
+            assert_eq!(count.count_total, 0, "{filter}");
+        }
+    }
 }

@@ -181,13 +181,19 @@ impl RuleSet {
         self.trie.depth()
     }
 
-    /// Looks for rules among `want` that match a topic name, or cover a topic filter.
-    pub(crate) fn search<const N: usize>(&self, levels: &mut Levels<'_, N>, who: &Who<'_>, want: Mask) -> Found {
-        search::search(&self.trie, &self.rules, levels, who, want)
+    /// Looks for rules among `want` that match the topic name in `levels`: one denial, or else one allowance.
+    #[inline]
+    pub(crate) fn matching<const N: usize>(&self, levels: &mut Levels<'_, N>, who: &Who<'_>, want: Mask) -> Found {
+        search::search::<N, false>(&self.trie, &self.rules, levels, who, want)
+    }
+
+    /// Looks for rules among `want` that cover the topic filter in `levels`.
+    pub(crate) fn covering<const N: usize>(&self, levels: &mut Levels<'_, N>, who: &Who<'_>, want: Mask) -> Found {
+        search::search::<N, true>(&self.trie, &self.rules, levels, who, want)
     }
 
     /// Returns a rule among `want` that matches some topic which the filter in `levels` matches too.
-    pub(crate) fn overlap<const N: usize>(&self, levels: &mut Levels<'_, N>, who: &Who<'_>, want: Mask) -> Option<u32> {
+    pub(crate) fn overlapping<const N: usize>(&self, levels: &mut Levels<'_, N>, who: &Who<'_>, want: Mask) -> Option<u32> {
         overlap::overlap(&self.trie, &self.rules, levels, who, want)
     }
 
@@ -225,4 +231,74 @@ impl Stored {
 fn shown(field: &[u8]) -> String {
     // More than 64 characters of four bytes are never shown.
     Shown(&String::from_utf8_lossy(&field[..field.len().min(260)])).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields<F: AsRef<[u8]>>(fields: &[(F, &[u8])]) -> Fields {
+        fields.iter().map(|(field, value)| (field.as_ref().to_vec(), value.to_vec())).collect()
+    }
+
+    #[test]
+    fn each_field_is_judged_by_itself() {
+        for (field, value, rule, flaw) in [
+            (&b"a/+"[..], &b"rp"[..], Some("a/+ pr"), None),
+            (b"$share/g/a/#", b"!s", Some("$share/g/a/# !s"), None),
+            (b"${username}/x", b"p", Some("${username}/x p"), None),
+            (b"a", b"rw", Some("a !prs"), Some("the filter is denied")),
+            (b"a", b"", Some("a !prs"), Some("the filter is denied")),
+            (b"a", b"\xff", Some("a !prs"), Some("the rights are not UTF-8; the filter is denied")),
+            (b"a+", b"p", None, Some("a wildcard does not stand alone in its level; the field is ignored")),
+            (b"a+", b"!p", None, Some("the field is ignored")),
+            (b"", b"p", None, Some("field \"\": the topic is empty; the field is ignored")),
+            (b"\xff\n", b"p", None, Some("field \"\u{fffd}\\n\": the filter is not UTF-8; the field is ignored")),
+            (b"${user}", b"p", None, Some("allowed are %u, ${username}, %c and ${clientid}; the field is ignored")),
+        ] {
+            let (set, flaws) = RuleSet::parse(&fields(&[(field, value), (b"good", b"p")]));
+            let shown: Vec<String> = set.rules().map(|rule| format!("{} {}", rule.filter, rule.rights)).collect();
+            let expected: Vec<&str> = rule.into_iter().chain(["good p"]).collect();
+            assert_eq!(shown, expected, "{field:?} {value:?}");
+            assert_eq!(flaws.len(), usize::from(flaw.is_some()), "{flaws:?}");
+            assert_eq!(set.flaws(), flaws.len());
+            for (found, wanted) in flaws.iter().zip(flaw) {
+                assert!(found.to_string().ends_with(wanted), "{found}");
+            }
+            assert!(set.rules().all(
+                |rule| rule.readable == !flaws.iter().any(|flaw| flaw.to_string().ends_with("denied")) || rule.filter == "good"
+            ));
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let deep = |levels: usize, end: &str| vec!["x"; levels].join("/") + end;
+        for (filter, expected) in [
+            (deep(128, ""), true),
+            (deep(128, "/#"), true),
+            (deep(129, ""), false),
+            (deep(128, "/+"), false),
+            (deep(1000, "/#"), false),
+        ] {
+            let (set, flaws) = RuleSet::parse(&fields(&[(&filter, b"p")]));
+            assert_eq!((set.len(), flaws.is_empty()), (usize::from(expected), expected), "{} levels", filter.split('/').count());
+        }
+    }
+
+    #[test]
+    fn flaws_are_counted_and_a_few_described() {
+        let many: Vec<(String, &[u8])> =
+            (0..500).map(|n| (format!("a{n}+"), &b"p"[..])).chain([("x".repeat(999) + "+", &b"p"[..])]).collect();
+        let (set, flaws) = RuleSet::parse(&fields(&many));
+        assert_eq!((set.flaws(), flaws.len(), set.len()), (501, MAX_FLAWS, 0));
+        assert!(RuleSet::parse(&fields(&many[500..])).1[0].field.chars().count() <= 65);
+    }
+
+    #[test]
+    fn a_key_with_too_much_denies_everything() {
+        let (set, flaws) = RuleSet::parse(&fields(&[(vec![b'x'; MAX_TEXT_BYTES + 1], b"p")]));
+        assert!(set.is_closed());
+        assert_eq!(flaws[0].reason, FlawReason::TooMuch);
+    }
 }

@@ -4,10 +4,11 @@
 //! Takes time `O(n log n)` in the rules, and memory for at most 2⅔ slots per level.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
 use super::Stored;
-use super::level::Level;
+use super::level::{Level, between};
 use super::mask::Mask;
 use super::template::{Part, parts};
 use super::trie::{NONE, Piece, Slot, Trie};
@@ -30,7 +31,9 @@ pub(super) fn compile(mut drafts: Vec<Draft>, rules: &mut [Stored], text: &str) 
         let written = |draft: &Draft| rules[draft.rule as usize].filter(text);
         a.key.cmp(&b.key).then_with(|| written(a).cmp(written(b)))
     });
-    let mut compiler = Compiler { drafts: &drafts, rules, trie: Trie::default(), waiting: VecDeque::new() };
+    let random = RandomState::new();
+    let trie = Trie { seed: [random.hash_one(0), random.hash_one(1)], ..Trie::default() };
+    let mut compiler = Compiler { drafts: &drafts, rules, trie, waiting: VecDeque::new() };
     compiler.trie.slots.push(Slot { below: compiler.says(&(0..drafts.len())), ..Slot::FREE });
     compiler.waiting.push_back(Stretch { slot: 0, range: 0..drafts.len(), offset: 0, depth: 0 });
     while let Some(stretch) = compiler.waiting.pop_front() {
@@ -125,12 +128,12 @@ impl<'a> Compiler<'a> {
         parent.kids_log2 = u8::try_from(places.trailing_zeros()).expect("a number of places has fewer than 256 bits");
         for (text, range) in literals {
             let level = Level::of(text.as_bytes());
-            let mut at = level.hash as usize & (places - 1);
+            let mut at = level.hash(text.as_bytes(), self.trie.seed) & (places - 1);
             while !self.trie.slots[first as usize + at].below.is_empty() {
                 at = (at + 1) & (places - 1);
             }
-            let tail = text.as_bytes().get(8..).map_or(0, |tail| self.keep(tail));
-            let slot = Slot { head: level.head, tail, len: level.len, ..Slot::FREE };
+            let tail = self.keep(between(text.as_bytes()));
+            let slot = Slot { text: level.ends(), tail, len: level.len(), ..Slot::FREE };
             self.occupy(first as usize + at, &slot, range, stretch, text.len());
         }
     }

@@ -1,56 +1,90 @@
 //! The levels of a topic as numbers that compare quickly.
 //!
 //! Levels are read as far as rules ask for them, each once however many sets of rules look.
-//! Hashes are keyed by a random number per process, so that nobody can choose levels that collide.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::LazyLock;
+/// The ends of a level; up to sixteen bytes, they and the length are all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// The first eight bytes, the first one lowest, filled up with zeros.
+    head: u64,
+    /// The last eight bytes of a longer level, otherwise zero.
+    last: u64,
+}
 
-static SEED: LazyLock<[u64; 2]> = LazyLock::new(|| {
-    let state = RandomState::new();
-    [state.hash_one(0_u8), state.hash_one(1_u8) | 1]
-});
+/// The longest level that its ends and its length tell whole.
+pub(crate) const ENDS_BYTES: u16 = 16;
 
-/// One level: its first eight bytes and its length are most of what comparing takes.
+impl Ends {
+    /// The ends of the empty level.
+    pub(crate) const NONE: Self = Self { head: 0, last: 0 };
+
+    /// Returns whether the level begins with `$`.
+    pub(crate) fn is_reserved(self) -> bool {
+        self.head & 0xff == u64::from(b'$')
+    }
+}
+
+/// One level: its ends and its length are most of what comparing takes.
+///
+/// Whole words, because a processor stalls on a wide load of what was just stored in narrow parts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Level {
-    /// The first eight bytes, the first one lowest, filled up with zeros.
-    pub(crate) head: u64,
-    pub(crate) hash: u32,
-    pub(crate) start: u16,
-    pub(crate) len: u16,
+    ends: Ends,
+    /// The length, and above it the start in the topic; a topic has at most 65,535 bytes.
+    place: u64,
 }
 
 impl Level {
     /// Reads the level that `bytes` are.
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self::new(bytes, 0, bytes.len(), *SEED)
+        Self::new(word(bytes), bytes, 0)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a topic has at most 65,535 bytes")]
-    fn new(text: &[u8], start: usize, len: usize, seed: [u64; 2]) -> Self {
-        let level = &text[start..start + len];
-        let head = head(level);
-        let mut hash = fold(head ^ seed[0], len as u64 ^ seed[1]);
-        for chunk in level.get(8..).unwrap_or_default().chunks(8) {
-            hash = fold(hash ^ self::head(chunk), seed[1]);
+    /// Reads the level `bytes`, of which `head` are the first eight, that begins at `start`.
+    #[inline]
+    fn new(head: u64, bytes: &[u8], start: usize) -> Self {
+        let last = bytes.last_chunk().filter(|_| bytes.len() > 8).map_or(0, |last| u64::from_le_bytes(*last));
+        Self { ends: Ends { head, last }, place: (start as u64) << 16 | (bytes.len() as u64 & 0xffff) }
+    }
+
+    #[inline]
+    pub(crate) fn ends(self) -> Ends {
+        self.ends
+    }
+
+    /// Returns a hash of the level, of which `bytes` are the whole text; unknown to whoever doesn't know `seed`.
+    #[inline]
+    pub(crate) fn hash(self, bytes: &[u8], seed: [u64; 2]) -> usize {
+        let mut hash = fold(self.ends.head ^ seed[0], self.ends.last ^ u64::from(self.len()) ^ seed[1]);
+        if self.len() > ENDS_BYTES {
+            for chunk in between(bytes).chunks(8) {
+                hash = fold(hash ^ word(chunk), seed[1]);
+            }
         }
-        Self { head, hash: (hash >> 32) as u32, start: start as u16, len: len as u16 }
+        (hash >> 32) as usize
+    }
+
+    /// Returns the length in bytes.
+    pub(crate) fn len(self) -> u16 {
+        (self.place & 0xffff) as u16
     }
 
     pub(crate) fn is_plus(self) -> bool {
-        self.len == 1 && self.head == u64::from(b'+')
+        self.ends.head == u64::from(b'+') && self.len() == 1
     }
 
     pub(crate) fn is_hash(self) -> bool {
-        self.len == 1 && self.head == u64::from(b'#')
+        self.ends.head == u64::from(b'#') && self.len() == 1
+    }
+
+    fn start(self) -> usize {
+        (self.place >> 16) as usize & 0xffff
     }
 }
 
 /// The levels of one topic name or filter, of which the first `N` can be read.
 pub(crate) struct Levels<'a, const N: usize> {
     text: &'a [u8],
-    seed: [u64; 2],
     known: usize,
     /// Where the next level begins; beyond the text's length there is none.
     next: usize,
@@ -59,7 +93,7 @@ pub(crate) struct Levels<'a, const N: usize> {
 
 impl<'a, const N: usize> Levels<'a, N> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { text: text.as_bytes(), seed: *SEED, known: 0, next: 0, levels: [Level::default(); N] }
+        Self { text: text.as_bytes(), known: 0, next: 0, levels: [Level::default(); N] }
     }
 
     /// Returns whether the topic begins with `$`.
@@ -68,6 +102,7 @@ impl<'a, const N: usize> Levels<'a, N> {
     }
 
     /// Returns the level at `depth`, counted from zero; all before it must have been asked for.
+    #[inline]
     pub(crate) fn at(&mut self, depth: usize) -> Option<Level> {
         debug_assert!(depth <= self.known && depth < N, "levels are asked for in order, up to the rules' depth");
         if depth < self.known { Some(self.levels[depth]) } else { self.read() }
@@ -75,13 +110,27 @@ impl<'a, const N: usize> Levels<'a, N> {
 
     /// Returns the text of a level.
     pub(crate) fn text(&self, level: Level) -> &'a [u8] {
-        &self.text[usize::from(level.start)..usize::from(level.start) + usize::from(level.len)]
+        &self.text[level.start()..level.start() + usize::from(level.len())]
     }
 
+    #[inline]
     fn read(&mut self) -> Option<Level> {
         let rest = self.text.get(self.next..)?;
-        let len = slash(rest);
-        let level = Level::new(self.text, self.next, len, self.seed);
+        let head = match (rest.first_chunk(), self.text.last_chunk()) {
+            (Some(first), _) => u64::from_le_bytes(*first),
+            (None, Some(last)) if !rest.is_empty() => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
+            _ => word(rest),
+        };
+        let found = slashes(head);
+        let (head, len) = if found != 0 {
+            let below = (found & found.wrapping_neg()).wrapping_sub(1) >> 7;
+            (head & below, found.trailing_zeros() as usize / 8)
+        } else if rest.len() <= 8 {
+            (head, rest.len())
+        } else {
+            (head, 8 + slash(&rest[8..]))
+        };
+        let level = Level::new(head, &rest[..len], self.next);
         self.next += len + 1;
         self.levels[self.known] = level;
         self.known += 1;
@@ -89,7 +138,13 @@ impl<'a, const N: usize> Levels<'a, N> {
     }
 }
 
+/// Returns the bytes of a level that its ends leave out.
+pub(crate) fn between(level: &[u8]) -> &[u8] {
+    level.get(8..level.len().saturating_sub(8)).unwrap_or_default()
+}
+
 /// Returns the folded product of two numbers, which mixes all bits of both.
+#[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     #[expect(clippy::cast_possible_truncation, reason = "the two halves are what is folded")]
@@ -98,29 +153,27 @@ fn fold(a: u64, b: u64) -> u64 {
 }
 
 /// Returns the first eight bytes as a number, the first one lowest, filled up with zeros.
-fn head(bytes: &[u8]) -> u64 {
-    let byte = |at: usize| u64::from(bytes[at]);
-    match bytes.len() {
-        0 => 0,
-        // Up to three bytes: the middle one of two is the last one of them, which changes nothing.
-        n @ 1..=3 => byte(0) | byte(n / 2) << (8 * (n / 2)) | byte(n - 1) << (8 * (n - 1)),
-        n @ 4..=7 => four(bytes, 0) | four(bytes, n - 4) << (8 * (n - 4)),
-        _ => four(bytes, 0) | four(bytes, 4) << 32,
+fn word(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
     }
 }
 
-fn four(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..].first_chunk::<4>().map_or(0, |four| u64::from(u32::from_le_bytes(*four)))
+/// Returns a number whose lowest bit stands at the top of the lowest byte that is a slash; zero where none is.
+#[inline]
+fn slashes(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let zeros = word ^ (ONES * u64::from(b'/'));
+    // A borrow reaches only bytes above the lowest that is zero.
+    zeros.wrapping_sub(ONES) & !zeros & (ONES << 7)
 }
 
 /// Returns where the first slash stands, or the length where there is none.
 fn slash(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
     let mut at = 0;
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let zeros = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'/'));
-        // The lowest byte that is zero is the lowest whose top bit this sets; a borrow reaches only higher ones.
-        let found = zeros.wrapping_sub(ONES) & !zeros & (ONES << 7);
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let found = slashes(u64::from_le_bytes(*chunk));
         if found != 0 {
             return at + found.trailing_zeros() as usize / 8;
         }
@@ -142,11 +195,11 @@ mod tests {
                 let level = levels.at(depth).unwrap();
                 prop_assert_eq!(levels.text(level), text.as_bytes());
                 let alone = Level::of(text.as_bytes());
-                prop_assert_eq!((level.head, level.hash, level.len), (alone.head, alone.hash, alone.len));
+                prop_assert_eq!((level.ends(), level.len()), (alone.ends(), alone.len()));
                 let mut padded = [0; 8];
                 let n = text.len().min(8);
                 padded[..n].copy_from_slice(&text.as_bytes()[..n]);
-                prop_assert_eq!(level.head, u64::from_le_bytes(padded));
+                prop_assert_eq!(level.ends().head, u64::from_le_bytes(padded));
             }
             prop_assert!(levels.at(topic.split('/').count()).is_none());
         }

@@ -48,7 +48,7 @@ impl<'s, const N: usize> Overlap<'s, '_, '_, N> {
         let (who, bytes) = (self.who, self.levels.text(level));
         let plus = if wild { trie.slot(slot.plus) } else { None };
         let fitting = trie.templates(slot).filter(|template| trie.fits(template, bytes, who, depth == 0));
-        trie.literal(slot, level, bytes).into_iter().chain(plus).chain(fitting).find_map(|child| self.visit(child, depth + 1))
+        trie.literal(slot, level, self.levels).into_iter().chain(plus).chain(fitting).find_map(|child| self.visit(child, depth + 1))
     }
 
     /// Returns any rule at or below `slot` that stands for a filter for this client.
@@ -67,7 +67,7 @@ impl<'s, const N: usize> Overlap<'s, '_, '_, N> {
 /// Returns the children that a wildcard at `depth` of a filter reaches.
 fn children<'s>(trie: &'s Trie, slot: &'s Slot, who: &'s Who<'s>, depth: usize) -> impl Iterator<Item = &'s Slot> {
     let first = depth == 0;
-    let literals = trie.kids(slot).iter().filter(move |kid| !(kid.below.is_empty() || first && kid.is_reserved()));
+    let literals = trie.kids(slot).iter().filter(move |kid| !(kid.below.is_empty() || first && kid.text.is_reserved()));
     let templates = trie.templates(slot).filter(move |kid| trie.expands(kid, who, first) && !(first && trie.is_reserved(kid)));
     trie.slot(slot.plus).into_iter().chain(literals).chain(templates)
 }

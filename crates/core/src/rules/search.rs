@@ -16,19 +16,23 @@ pub(crate) struct Found {
     pub(crate) deny: Option<u32>,
 }
 
-/// Looks for one denial among `want`, or else for one allowance.
-pub(super) fn search<const N: usize>(
+/// Looks in `trie` for one denial among `want`, or else for one allowance.
+///
+/// `FILTER` says whether `levels` are those of a topic filter, which may have wildcards.
+#[inline]
+pub(super) fn search<const N: usize, const FILTER: bool>(
     trie: &Trie,
     rules: &[Stored],
     levels: &mut Levels<'_, N>,
     who: &Who<'_>,
     want: Mask,
 ) -> Found {
-    let mut search = Search { trie, rules, levels, who, want, found: Found::default() };
-    if let Some(root) = trie.root() {
-        search.visit(root, 0);
-    }
-    search.found
+    let Some(root) = trie.root() else { return Found::default() };
+    let mut search = Search::<N, FILTER> { trie, levels, who, want, allow: NONE, deny: NONE };
+    let reserved = search.levels.is_reserved();
+    search.visit(root, 0, !reserved);
+    let first = |chain: u32, says: Mask| (chain != NONE).then(|| first_of(rules, chain, says)).flatten();
+    Found { allow: first(search.allow, want.without(Mask::DENY)), deny: first(search.deny, want.and(Mask::DENY)) }
 }
 
 /// Returns the first rule of a chain that says something of `want`.
@@ -38,41 +42,48 @@ pub(super) fn first_of(rules: &[Stored], chain: u32, want: Mask) -> Option<u32> 
         .find(|number| rules.get(*number as usize).is_some_and(|stored| Mask::of(stored.rights).meets(want)))
 }
 
-struct Search<'s, 'a, 'l, const N: usize> {
+struct Search<'s, 'a, 'l, const N: usize, const FILTER: bool> {
     trie: &'s Trie,
-    rules: &'s [Stored],
     levels: &'l mut Levels<'a, N>,
     who: &'s Who<'s>,
     /// What is still looked for; once something is allowed, only denials.
     want: Mask,
-    found: Found,
+    /// The chain of rules that allows, or [`NONE`].
+    allow: u32,
+    /// The chain of rules that denies, or [`NONE`].
+    deny: u32,
 }
 
-impl<'s, const N: usize> Search<'s, '_, '_, N> {
+impl<'s, const N: usize, const FILTER: bool> Search<'s, '_, '_, N, FILTER> {
     /// Searches below `slot`, whose next level is at `depth`; returns whether the search is over.
-    fn visit(&mut self, mut slot: &'s Slot, mut depth: usize) -> bool {
+    ///
+    /// `wild` says whether wildcards reach that level.
+    fn visit(&mut self, mut slot: &'s Slot, mut depth: usize, mut wild: bool) -> bool {
+        let trie = self.trie;
         loop {
-            let wild = depth > 0 || !self.levels.is_reserved();
-            if wild && self.hit(slot.opens, slot.open_rule) {
+            if slot.opens.meets(self.want) && wild && self.hit(slot.opens, slot.open_rule) {
                 return true;
             }
-            let Some(level) = self.levels.at(depth) else { return self.hit(slot.ends, slot.end_rule) };
-            // A filter's `#` is covered by a rule's `#` only.
-            if level.is_hash() {
+            let Some(level) = self.levels.at(depth) else {
+                return slot.ends.meets(self.want) && self.hit(slot.ends, slot.end_rule);
+            };
+            // What a filter asks for by `#` is covered by a rule's `#` only, by `+` not by a literal.
+            if FILTER && level.is_hash() {
                 return false;
             }
-            let plus = if wild { self.wanted(self.trie.slot(slot.plus)) } else { None };
+            let plus = trie.slot(slot.plus).filter(|plus| wild && plus.below.meets(self.want));
             let mut literal = None;
-            if !level.is_plus() {
+            if !(FILTER && level.is_plus()) {
                 if slot.templates != NONE && self.visit_templates(slot, level, depth) {
                     return true;
                 }
-                literal = self.wanted(self.trie.literal(slot, level, self.levels.text(level)));
+                literal = trie.literal(slot, level, self.levels).filter(|literal| literal.below.meets(self.want));
             }
             depth += 1;
+            wild = true;
             slot = match (literal, plus) {
                 (Some(literal), Some(plus)) => {
-                    if self.visit(plus, depth) {
+                    if self.visit(plus, depth, true) {
                         return true;
                     }
                     literal
@@ -83,29 +94,20 @@ impl<'s, const N: usize> Search<'s, '_, '_, N> {
         }
     }
 
+    #[inline(never)]
     fn visit_templates(&mut self, parent: &'s Slot, level: Level, depth: usize) -> bool {
         let (trie, who, bytes) = (self.trie, self.who, self.levels.text(level));
-        trie.templates(parent).any(|slot| {
-            self.wanted(Some(slot)).is_some_and(|slot| trie.fits(slot, bytes, who, depth == 0)) && self.visit(slot, depth + 1)
-        })
+        trie.templates(parent)
+            .any(|slot| slot.below.meets(self.want) && trie.fits(slot, bytes, who, depth == 0) && self.visit(slot, depth + 1, true))
     }
 
-    fn wanted(&self, slot: Option<&'s Slot>) -> Option<&'s Slot> {
-        slot.filter(|slot| slot.below.meets(self.want))
-    }
-
-    /// Notes what rules for one filter say; returns whether nothing else can be found.
+    /// Notes what the rules for one filter say; returns whether nothing else can be found.
     fn hit(&mut self, says: Mask, chain: u32) -> bool {
-        let hit = says.and(self.want);
-        if hit.is_empty() {
-            return false;
-        }
-        let denied = hit.and(Mask::DENY);
-        if !denied.is_empty() {
-            self.found.deny = first_of(self.rules, chain, denied);
+        if says.and(self.want).meets(Mask::DENY) {
+            self.deny = chain;
             return true;
         }
-        self.found.allow = first_of(self.rules, chain, hit);
+        self.allow = chain;
         self.want = self.want.and(Mask::DENY);
         !self.trie.root().is_some_and(|root| root.below.meets(self.want))
     }

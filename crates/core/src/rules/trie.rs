@@ -4,7 +4,7 @@
 //! The literal children of a slot are a hash table of their own, with free places unless there is only one child;
 //! comparing decides, never the hash alone.
 
-use super::level::Level;
+use super::level::{ENDS_BYTES, Ends, Level, Levels, between};
 use super::mask::Mask;
 use super::template::{Placeholder, Who};
 use crate::name::expandable;
@@ -15,9 +15,9 @@ pub(super) const NONE: u32 = u32::MAX;
 /// One level and its children.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
-    /// Of a literal: its first eight bytes, as in [`Level`].
-    pub(super) head: u64,
-    /// Of a literal: where in `tails` its further bytes begin. Of a template: its first piece.
+    /// Of a literal: its first and last bytes.
+    pub(super) text: Ends,
+    /// Of a literal: where in `tails` the bytes between begin. Of a template: its first piece.
     pub(super) tail: u32,
     /// Of a literal: its length in bytes. Of a template: how many pieces it has.
     pub(super) len: u16,
@@ -41,9 +41,10 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) const FREE: Self = Self {
-        head: 0,
+        text: Ends::NONE,
         tail: 0,
-        len: 0,
+        // No level of this length has such ends.
+        len: u16::MAX,
         below: Mask::NONE,
         ends: Mask::NONE,
         opens: Mask::NONE,
@@ -54,11 +55,6 @@ impl Slot {
         kids: NONE,
         templates: NONE,
     };
-
-    /// Returns whether a literal level begins with `$`.
-    pub(super) fn is_reserved(&self) -> bool {
-        self.head & 0xff == u64::from(b'$')
-    }
 }
 
 /// A stretch of a level with placeholders.
@@ -76,6 +72,8 @@ pub(super) struct Trie {
     pub(super) pieces: Vec<Piece>,
     pub(super) tails: Vec<u8>,
     pub(super) depth: usize,
+    /// Random, so that nobody can choose levels whose hashes collide.
+    pub(super) seed: [u64; 2],
 }
 
 impl Trie {
@@ -88,26 +86,36 @@ impl Trie {
         self.depth
     }
 
-    /// Returns a slot; [`NONE`] and free places are none.
+    /// Returns a slot; [`NONE`] is none.
+    #[inline]
     pub(super) fn slot(&self, index: u32) -> Option<&Slot> {
-        self.slots.get(index as usize).filter(|slot| !slot.below.is_empty())
+        self.slots.get(index as usize)
     }
 
-    /// Returns the literal child for a level, whose whole text is `bytes`.
-    pub(super) fn literal(&self, parent: &Slot, level: Level, bytes: &[u8]) -> Option<&Slot> {
-        let table = self.kids(parent);
-        let last = table.len().wrapping_sub(1);
-        let home = level.hash as usize;
-        for step in 0..table.len() {
-            let slot = &table[(home + step) & last];
+    /// Returns the literal child for a level of the topic that is read by `levels`.
+    #[inline]
+    pub(super) fn literal<const N: usize>(&self, parent: &Slot, level: Level, levels: &Levels<'_, N>) -> Option<&Slot> {
+        let is = |slot: &Slot| {
+            slot.text == level.ends()
+                && slot.len == level.len()
+                && (slot.len <= ENDS_BYTES || self.between(slot) == between(levels.text(level)))
+        };
+        // Most slots have one literal child at most, and then nothing is to be hashed.
+        if parent.kids_log2 == 0 {
+            return self.slots.get(parent.kids as usize).filter(|slot| is(slot));
+        }
+        let last = (1_usize << parent.kids_log2) - 1;
+        let mut at = level.hash(levels.text(level), self.seed);
+        loop {
+            let slot = self.slots.get(parent.kids as usize + (at & last))?;
+            if is(slot) {
+                return Some(slot);
+            }
             if slot.below.is_empty() {
                 return None;
             }
-            if slot.head == level.head && slot.len == level.len && (level.len <= 8 || self.tail(slot) == &bytes[8..]) {
-                return Some(slot);
-            }
+            at += 1;
         }
-        None
     }
 
     /// Returns the table of literal children, free places included.
@@ -161,7 +169,7 @@ impl Trie {
         &self.pieces[template.tail as usize..template.tail as usize + usize::from(template.len)]
     }
 
-    fn tail(&self, slot: &Slot) -> &[u8] {
-        &self.tails[slot.tail as usize..slot.tail as usize + usize::from(slot.len) - 8]
+    fn between(&self, slot: &Slot) -> &[u8] {
+        &self.tails[slot.tail as usize..slot.tail as usize + usize::from(slot.len - ENDS_BYTES)]
     }
 }
