@@ -6,6 +6,7 @@
 use crate::entry::Fields;
 use crate::name::{ClientId, GroupName, Shown, Username};
 use crate::password::StoredPassword;
+use crate::rules::MAX_FLAWS;
 use crate::scram::ScramCredential;
 
 /// How many groups one user may be in; a record with more is refused as a whole, since a group that is left out may deny.
@@ -29,7 +30,7 @@ pub struct UserRecord {
 }
 
 impl UserRecord {
-    /// Parses the fields of a user's hash and reports those that can't be read.
+    /// Parses the fields of a user's hash; also returns the first [`MAX_FLAWS`] that can't be read.
     #[must_use]
     pub fn parse(fields: &Fields) -> (Self, Vec<String>) {
         let mut record = Self { enabled: true, ..Self::default() };
@@ -38,7 +39,9 @@ impl UserRecord {
         for (field, value) in fields {
             if let Err(flaw) = record.set(field, value) {
                 closed |= matches!(field.as_slice(), b"enabled" | b"groups" | b"client_id");
-                flaws.push(format!("field \"{}\": {flaw}", Shown(&String::from_utf8_lossy(field))));
+                if flaws.len() < MAX_FLAWS {
+                    flaws.push(format!("field \"{}\": {flaw}", Shown(&String::from_utf8_lossy(&field[..field.len().min(260)]))));
+                }
             }
         }
         record.enabled &= !closed;

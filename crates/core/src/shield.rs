@@ -1,11 +1,13 @@
 //! Slows down whoever guesses passwords.
 //!
-//! Failed logins are counted per user and per address in a bounded table.
+//! Failed logins are counted per user and per address in a table of bounded size, however long the names are.
+//! An IPv6 client has a whole /64 at its command, so that is what it is counted under.
 //! Past a number of free attempts, further ones are refused unheard for a time that doubles with each failure.
 //! Nodes share their counts through the store; a lost store leaves each node with its own.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,21 +55,23 @@ struct Count {
 #[derive(Debug)]
 pub struct Shield {
     settings: ShieldSettings,
-    counts: Mutex<HashMap<ShieldTarget, Count>>,
+    /// By a keyed hash of the target: a name may have 64 KiB.
+    counts: Mutex<HashMap<u64, Count>>,
+    hasher: RandomState,
 }
 
 impl Shield {
     /// Returns a shield that has seen no failure.
     #[must_use]
     pub fn new(settings: ShieldSettings) -> Self {
-        Self { settings, counts: Mutex::default() }
+        Self { settings, counts: Mutex::default(), hasher: RandomState::new() }
     }
 
     /// Returns what a login of `user` from `address` is counted under.
     #[must_use]
     pub fn targets(&self, user: Option<&Username>, address: Option<IpAddr>) -> Vec<ShieldTarget> {
         let user = user.filter(|_| self.settings.user_attempts > 0).cloned().map(ShieldTarget::User);
-        let address = address.filter(|_| self.settings.address_attempts > 0).map(ShieldTarget::Address);
+        let address = address.filter(|_| self.settings.address_attempts > 0).map(origin).map(ShieldTarget::Address);
         user.into_iter().chain(address).collect()
     }
 
@@ -78,7 +82,7 @@ impl Shield {
         targets
             .iter()
             .filter_map(|target| {
-                let count = counts.get(target)?;
+                let count = counts.get(&self.hasher.hash_one(target))?;
                 let until = count.last + self.back_off(target, count.failures)?;
                 until.checked_sub(now.monotonic).filter(|left| !left.is_zero())
             })
@@ -89,8 +93,9 @@ impl Shield {
     pub fn failed(&self, targets: &[ShieldTarget], now: Now) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for target in targets {
-            self.make_room(&mut counts, target, now);
-            let count = counts.entry(target.clone()).or_insert(Count { failures: 0, last: now.monotonic });
+            let key = self.hasher.hash_one(target);
+            self.make_room(&mut counts, key, now);
+            let count = counts.entry(key).or_insert(Count { failures: 0, last: now.monotonic });
             if now.monotonic.saturating_sub(count.last) > self.settings.window {
                 count.failures = 0;
             }
@@ -103,17 +108,19 @@ impl Shield {
     /// A higher number than the own one means that another node saw the latest failure just now.
     pub fn learn(&self, target: &ShieldTarget, failures: u32, now: Now) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = counts.get(target).map_or(0, |count| count.failures);
+        let key = self.hasher.hash_one(target);
+        let recent = |count: &&Count| now.monotonic.saturating_sub(count.last) <= self.settings.window;
+        let known = counts.get(&key).filter(recent).map_or(0, |count| count.failures);
         if failures > known {
-            self.make_room(&mut counts, target, now);
-            counts.insert(target.clone(), Count { failures, last: now.monotonic });
+            self.make_room(&mut counts, key, now);
+            counts.insert(key, Count { failures, last: now.monotonic });
         }
     }
 
     /// Forgets the failures of `user`, who has just shown the right password.
     pub fn forgive(&self, user: &Username) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.remove(&ShieldTarget::User(user.clone())).is_some()
+        counts.remove(&self.hasher.hash_one(ShieldTarget::User(user.clone()))).is_some()
     }
 
     /// Returns how long counts live, here and in the store.
@@ -132,8 +139,8 @@ impl Shield {
     }
 
     /// Forgets what is out of the window, and one more if that is not enough; only done at the bound.
-    fn make_room(&self, counts: &mut HashMap<ShieldTarget, Count>, target: &ShieldTarget, now: Now) {
-        if counts.len() < self.settings.entries || counts.contains_key(target) {
+    fn make_room(&self, counts: &mut HashMap<u64, Count>, key: u64, now: Now) {
+        if counts.len() < self.settings.entries || counts.contains_key(&key) {
             return;
         }
         let window = self.settings.window;
@@ -152,6 +159,14 @@ impl Shield {
                 !goes
             });
         }
+    }
+}
+
+/// Returns what a client at `address` is counted under.
+fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX))),
+        four @ IpAddr::V4(_) => four,
     }
 }
 
