@@ -4,9 +4,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::entry::Entry;
 use crate::key::BanTarget;
 use crate::name::{ClientId, Username};
 use crate::time::Now;
@@ -55,6 +57,11 @@ impl BanList {
         self.named.remove(target).is_some()
     }
 
+    /// Returns whether a ban is here that `old` doesn't have, or has otherwise.
+    pub(crate) fn adds_to(&self, old: &Self) -> bool {
+        self.named.iter().any(|(target, ban)| old.named.get(target) != Some(ban))
+    }
+
     /// Returns how many bans are held, ended ones included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -75,7 +82,7 @@ impl BanList {
         }
         let user = user.cloned().map(BanTarget::User);
         let client = Some(BanTarget::Client(client.clone()));
-        let networks = address.map(canonical).into_iter().flat_map(|address| {
+        let networks = address.into_iter().flat_map(spellings).flat_map(|address| {
             self.lengths
                 .iter()
                 .filter(move |(six, _)| *six == address.is_ipv6())
@@ -89,18 +96,34 @@ impl BanList {
     }
 }
 
-/// An IPv4 client of an IPv6 socket has to meet the bans on its IPv4 address.
-fn canonical(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(six) => six.to_ipv4_mapped().map_or(address, IpAddr::V4),
-        IpAddr::V4(_) => address,
+impl Ban {
+    /// Returns the ban that a store's entry writes; whatever stands there, it is a ban.
+    #[must_use]
+    pub fn from_entry(entry: &Entry, now: Now) -> Self {
+        match entry {
+            Entry::Text { value, ttl } => {
+                let until =
+                    |ttl: Duration| now.unix.saturating_add(ttl.as_secs()).saturating_add(u64::from(ttl.subsec_nanos() > 0));
+                let reason = String::from_utf8_lossy(value).chars().take(200).collect();
+                Self { reason, until_unix: ttl.map(until) }
+            }
+            _ => Self { reason: String::new(), until_unix: None },
+        }
     }
+}
+
+/// Returns the addresses that mean the same client: one of IPv4 is also one of IPv6, and a ban may be written either way.
+fn spellings(address: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let (one, other) = match address.to_canonical() {
+        IpAddr::V4(four) => (IpAddr::V4(four), Some(IpAddr::V6(four.to_ipv6_mapped()))),
+        six @ IpAddr::V6(_) => (six, None),
+    };
+    std::iter::once(one).chain(other)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn every_kind_is_found_until_it_ends() {
@@ -111,6 +134,7 @@ mod tests {
             ("ip:10.0.0.0/8", None),
             ("ip:192.0.2.7", None),
             ("ip:2001:db8::/32", None),
+            ("ip:::ffff:203.0.113.0/120", None),
         ] {
             assert!(list.insert(target.parse().unwrap(), Ban { reason: "abuse".into(), until_unix }));
         }
@@ -126,6 +150,8 @@ mod tests {
             ("alice", "x", "::ffff:10.1.1.1", Some("ip:10.0.0.0/8")),
             ("alice", "x", "192.0.2.7", Some("ip:192.0.2.7")),
             ("alice", "x", "192.0.2.8", None),
+            ("alice", "x", "203.0.113.9", Some("ip:::ffff:203.0.113.0/120")),
+            ("alice", "x", "::ffff:203.0.113.9", Some("ip:::ffff:203.0.113.0/120")),
             ("alice", "x", "2001:db8:1::1", Some("ip:2001:db8::/32")),
             ("alice", "x", "", None),
         ] {

@@ -135,9 +135,7 @@ fn shut(account: &Account, user: Option<&Username>, client: &ClientId) -> Option
     }
     let pattern = account.record().and_then(|record| record.client_id.as_ref()).zip(user);
     match pattern {
-        Some((pattern, user)) if !pattern.matches(user, client) => {
-            shut(Stage::ClientId, "the client identifier is not the user's")
-        }
+        Some((pattern, user)) if !pattern.matches(user, client) => shut(Stage::ClientId, "the client identifier is not the user's"),
         _ => None,
     }
 }

@@ -8,6 +8,7 @@ pub mod autosub;
 pub mod bans;
 pub mod certificate;
 pub mod credentials;
+pub mod denials;
 pub mod directory;
 pub mod entry;
 pub mod explain;
