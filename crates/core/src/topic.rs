@@ -1,4 +1,4 @@
-//! Topic names and topic filters as two types, and how they relate.
+//! Topic names and filters as two types, and how they relate.
 //!
 //! Matching follows MQTT 5.0 section 4.7: `#` and `+` at the first level never match a topic that begins with `$` [MQTT-4.7.2-1].
 
