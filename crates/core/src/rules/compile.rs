@@ -128,7 +128,7 @@ impl<'a> Compiler<'a> {
         parent.kids_log2 = u8::try_from(places.trailing_zeros()).expect("a number of places has fewer than 256 bits");
         for (text, range) in literals {
             let level = Level::of(text.as_bytes());
-            let mut at = level.hash(text.as_bytes(), self.trie.seed) & (places - 1);
+            let mut at = level.hash(|| text.as_bytes(), self.trie.seed) & (places - 1);
             while !self.trie.slots[first as usize + at].below.is_empty() {
                 at = (at + 1) & (places - 1);
             }

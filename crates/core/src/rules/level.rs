@@ -52,12 +52,12 @@ impl Level {
         self.ends
     }
 
-    /// Returns a hash of the level, of which `bytes` are the whole text; unknown to whoever doesn't know `seed`.
+    /// Returns a hash of the level, whose whole text is seldom asked for; unknown to whoever doesn't know `seed`.
     #[inline]
-    pub(crate) fn hash(self, bytes: &[u8], seed: [u64; 2]) -> usize {
+    pub(crate) fn hash<'b>(self, bytes: impl FnOnce() -> &'b [u8], seed: [u64; 2]) -> usize {
         let mut hash = fold(self.ends.head ^ seed[0], self.ends.last ^ u64::from(self.len()) ^ seed[1]);
         if self.len() > ENDS_BYTES {
-            for chunk in between(bytes).chunks(8) {
+            for chunk in between(bytes()).chunks(8) {
                 hash = fold(hash ^ word(chunk), seed[1]);
             }
         }

@@ -105,7 +105,7 @@ impl Trie {
             return self.slots.get(parent.kids as usize).filter(|slot| is(slot));
         }
         let last = (1_usize << parent.kids_log2) - 1;
-        let mut at = level.hash(levels.text(level), self.seed);
+        let mut at = level.hash(|| levels.text(level), self.seed);
         loop {
             let slot = self.slots.get(parent.kids as usize + (at & last))?;
             if is(slot) {
