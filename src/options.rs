@@ -76,7 +76,7 @@ pub(crate) struct Settings {
     pub(crate) node: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
-    pub(crate) watch: String,
+    pub(crate) watch: WatchPolicy,
     pub(crate) anonymous: Anonymous,
     pub(crate) unknown_users: UnknownUsers,
     pub(crate) store_down_deny: bool,
@@ -107,9 +107,9 @@ impl Default for Settings {
             store_password: None,
             prefix: "midge:".to_owned(),
             node: String::new(),
-            connect_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(3),
             response_timeout: Duration::from_secs(5),
-            watch: "auto".to_owned(),
+            watch: WatchPolicy::Auto,
             anonymous: Anonymous::Deny,
             unknown_users: UnknownUsers::Deny,
             store_down_deny: false,
@@ -183,17 +183,8 @@ impl Settings {
             keys: KeySpace::new(&self.prefix),
             connect_timeout: self.connect_timeout,
             response_timeout: self.response_timeout,
+            watch: self.watch,
             ..StoreSettings::default()
-        }
-    }
-
-    /// Returns how changes in the store are to be followed.
-    pub(crate) fn watch_policy(&self) -> WatchPolicy {
-        match self.watch.as_str() {
-            "tracking" => WatchPolicy::Tracking,
-            "keyspace" => WatchPolicy::Keyspace,
-            "polling" => WatchPolicy::Polling,
-            _ => WatchPolicy::Auto,
         }
     }
 
@@ -201,7 +192,8 @@ impl Settings {
     pub(crate) fn same_where_fixed(&self, other: &Self) -> bool {
         let fixed = |settings: &Self| {
             (
-                [settings.store.clone(), settings.prefix.clone(), settings.node.clone(), settings.watch.clone()],
+                [settings.store.clone(), settings.prefix.clone(), settings.node.clone()],
+                settings.watch,
                 [settings.store_user.clone(), settings.store_password.clone()],
                 [settings.connect_timeout, settings.response_timeout],
                 settings.offline_sessions,

@@ -86,7 +86,7 @@ impl Plugin {
             );
         }
         let clock = Clock::start();
-        let backend = open_backend(&settings, &url)?;
+        let backend = midge_store::open(&url, &settings.store_settings()).map_err(|error| format!("store {url}: {error}"))?;
         let service = Service::start(gate.clone(), backend, settings.service.clone(), clock)
             .map_err(|error| format!("no thread: {error}"))?;
         let waker = Arc::new(Waker::default());
@@ -188,11 +188,7 @@ impl Drop for Reset<'_> {
     }
 }
 
-fn open_backend(settings: &Settings, url: &midge_store::StoreUrl) -> Result<Box<dyn midge_store::Backend>, String> {
-    midge_store::open(url, &settings.store_settings(), settings.watch_policy()).map_err(|error| error.to_string())
-}
-
-/// Returns the bytes of the address that a client connects from.
+/// Returns the address that a client connects from; none for a Unix socket.
 fn address_of(client: Client<'_>) -> Option<std::net::IpAddr> {
     client.address().and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(|text| text.parse().ok())
 }

@@ -174,7 +174,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Ok(())
     }),
     setting!("node", "the host's name", "a text", "What this broker is called among several.", |s, v| text(v).map(|v| s.node = v)),
-    setting!("connect_timeout", "1s", "a time from 10ms to 60s", "How long a connection to the store may take.", |s, v| between(
+    setting!("connect_timeout", "3s", "a time from 10ms to 60s", "How long a connection to the store may take.", |s, v| between(
         v,
         Duration::from_millis(10),
         Duration::from_secs(60)
@@ -192,7 +192,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "auto",
         "auto, tracking, keyspace or polling",
         "How changes in the store are followed; auto takes the first of the others that the store allows.",
-        |s, v| one_of(v, &[("auto", "auto"), ("tracking", "tracking"), ("keyspace", "keyspace"), ("polling", "polling")])
+        |s, v| {
+            use midge_store::WatchPolicy::{Auto, Keyspace, Polling, Tracking};
+            one_of(v, &[("auto", Auto), ("tracking", Tracking), ("keyspace", Keyspace), ("polling", Polling)]).map(|v| s.watch = v)
+        }),
             .map(|v| v.clone_into(&mut s.watch))
     ),
     setting!(

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use midge_core::certificate::identity_from_der;
 use midge_core::gate::{Admission, Asked, ClientPolicy, Hello, Proof, Refusal};
 use midge_core::name::{ClientId, Username};
-use midge_store::service::Verdict;
+use midge_store::service::{Done, Verdict};
 
 use super::{Plugin, address_of};
 use crate::border::Status;
@@ -104,23 +104,25 @@ impl Plugin {
         self.level == Level::Delayed && self.settings.load().delayed_login
     }
 
+    /// Has a login decided while the broker's thread waits, within the deadline.
     fn wait_for(&self, admission: Admission, hello: Hello) -> Verdict {
-        let (sender, receiver) = sync_channel(1);
-        let needs_store = matches!(admission, Admission::Load(_));
-        self.service.go_on(
-            admission,
-            hello,
-            Box::new(move |verdict| {
-                let _ = sender.try_send(verdict);
-            }),
-        );
         let deadline = self.settings.load().login_deadline;
-        let answer = match needs_store {
-            true => self.patience.wait(&self.service, &receiver, deadline),
-            // Only hashing is left, which no store can hold up.
-            false => receiver.recv_timeout(deadline).ok(),
+        let (done, answer) = mailbox();
+        let admission = match admission {
+            Admission::Load(_) => {
+                self.service.go_on(admission, hello.clone(), done);
+                match self.patience.wait(&self.service, &answer, deadline) {
+                    Some(verdict) => return verdict,
+                    // The store is slow or away: what is known has to do. The worker goes on, and the next login finds more.
+                    None => self.gate.admit(hello.clone(), Asked::StoreAway, self.clock.now()),
+                }
+            }
+            other => other,
         };
-        answer.unwrap_or(Err(Refusal::Busy))
+        // Only hashing can be left, which no store holds up.
+        let (done, answer) = mailbox();
+        self.service.go_on(admission, hello, done);
+        answer.recv_timeout(deadline).unwrap_or(Err(Refusal::Busy))
     }
 
     fn delay(&self, thread: &BrokerThread, login: &Login<'_>, admission: Admission, hello: Hello) -> Status {
@@ -243,6 +245,15 @@ impl Plugin {
         let name = identity_from_der(&der, field).map_err(|error| Refusal::BadName(format!("certificate: {error}")))?;
         name.parse().map(Some).map_err(|error| Refusal::BadName(format!("certificate: {error}")))
     }
+}
+
+/// Returns where a verdict is put, and where it is taken from.
+fn mailbox() -> (Done, Receiver<Verdict>) {
+    let (sender, receiver) = sync_channel(1);
+    let done: Done = Box::new(move |verdict| {
+        let _ = sender.try_send(verdict);
+    });
+    (done, receiver)
 }
 
 fn hello_of(login: &Login<'_>, identity: Option<Username>) -> Result<Hello, Refusal> {

@@ -158,6 +158,9 @@ impl Service {
 
     /// Has the account of `user` read, as an enhanced authentication needs it before it can be asked for.
     pub fn prepare(&self, user: &Username, done: Box<dyn FnOnce(Asked) + Send>) {
+        if self.shared.away.load(Ordering::Acquire) {
+            return done(Asked::StoreAway);
+        }
         if let Err(Job::Prepare { done, .. }) = self.shared.queue.push(Job::Prepare { user: user.clone(), done }) {
             self.shared.busy.fetch_add(1, Ordering::Relaxed);
             done(Asked::StoreAway);
@@ -217,6 +220,10 @@ impl Shared {
             Admission::Refused(refusal) => {
                 self.queue.nudge();
                 done(Err(refusal));
+            }
+            // Nobody waits for a store that is known not to answer.
+            Admission::Load(_) if self.away.load(Ordering::Acquire) => {
+                self.finish(self.gate.admit(hello, Asked::StoreAway, self.clock.now()), done);
             }
             Admission::Load(_) => {
                 if let Err(Job::Login { done, .. }) = self.queue.push(Job::Login { hello, done }) {

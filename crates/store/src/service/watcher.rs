@@ -32,7 +32,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         if let Some(held_back) = complaints.pass(now.monotonic) {
             log::warn!("changes in the store don't reach this node: {error} ({held_back} more of these not shown)");
         }
-        shared.queue.pause(backoff.next());
+        shared.queue.pause(backoff.wait());
     }
 }
 

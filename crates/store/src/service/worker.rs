@@ -136,7 +136,7 @@ impl Worker<'_> {
     fn lose(&mut self, error: &StoreError) {
         let now = self.now().monotonic;
         self.store = None;
-        self.retry_at = now + self.backoff.next();
+        self.retry_at = now + self.backoff.wait();
         self.shared.away.store(true, Ordering::Release);
         self.shared.note(|health| {
             health.connected = false;
@@ -185,7 +185,8 @@ impl Worker<'_> {
     fn settle(&mut self, read: Vec<(Key, Entry)>) -> HashSet<Key> {
         let directory = self.shared.gate.directory();
         let mut kept = HashSet::new();
-        let lost: Vec<&Key> = read.iter().filter(|(key, entry)| *entry == Entry::Missing && directory.knows(key)).map(|(key, _)| key).collect();
+        let lost: Vec<&Key> =
+            read.iter().filter(|(key, entry)| *entry == Entry::Missing && directory.knows(key)).map(|(key, _)| key).collect();
         if !lost.is_empty() {
             let lost: Vec<Key> = lost.into_iter().cloned().collect();
             self.look_for_emptiness();
@@ -240,7 +241,9 @@ impl Worker<'_> {
         self.emptied = (!found).then(|| self.emptied.unwrap_or_else(|| self.now().monotonic));
         self.shared.note(|health| health.emptied = !found);
         match (was, found) {
-            (false, false) => log::error!("the store has lost all users and rules; what is known of them stays in force for the bounded age"),
+            (false, false) => {
+                log::error!("the store has lost all users and rules; what is known of them stays in force for the bounded age")
+            }
             (true, true) => log::info!("the store has users and rules again"),
             _ => {}
         }
@@ -284,7 +287,9 @@ impl Worker<'_> {
             .flatten()
             .collect();
         let groups = self.wanted(slots.iter());
-        if !groups.is_empty() && let Some(read) = self.read(&groups) {
+        if !groups.is_empty()
+            && let Some(read) = self.read(&groups)
+        {
             self.settle(read);
         }
     }
@@ -319,7 +324,9 @@ impl Worker<'_> {
         let lost = self.load(&waiters);
         for (slot, _, waiter) in waiters {
             let asked = match &lost {
-                Some(kept) if !slot.identity().user.as_ref().is_some_and(|user| kept.contains(&Key::User(user.clone()))) => Asked::Store,
+                Some(kept) if !slot.identity().user.as_ref().is_some_and(|user| kept.contains(&Key::User(user.clone()))) => {
+                    Asked::Store
+                }
                 _ => Asked::StoreAway,
             };
             match waiter {

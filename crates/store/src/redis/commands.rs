@@ -1,0 +1,128 @@
+//! The commands that read and write each kind of key, and what their answers mean.
+
+use std::time::Duration;
+
+use ::redis::{Pipeline, RedisError, Value};
+use midge_core::entry::{Entry, Fields};
+use midge_core::key::{Key, KeySpace};
+
+use crate::{KeyKind, Write, Written};
+
+/// Adds the two commands that read `key`.
+pub(super) fn read(pipeline: &mut Pipeline, key: &Key, rendered: &str) {
+    if is_text(key) {
+        pipeline.cmd("GET").arg(rendered).cmd("PTTL").arg(rendered);
+    } else {
+        // The second command tells "no such key" from nothing else and keeps every item at two answers.
+        pipeline.cmd("HGETALL").arg(rendered).cmd("EXISTS").arg(rendered);
+    }
+}
+
+fn is_text(key: &Key) -> bool {
+    matches!(key, Key::Ban(_) | Key::Shield(_))
+}
+
+/// Returns what the two answers of [`read`] say.
+pub(super) fn entry(key: &Key, values: Result<&[Value], &RedisError>, most: usize) -> Entry {
+    let values = match values {
+        Ok(values) => values,
+        Err(error) => return Entry::Unreadable(unreadable(key, error)),
+    };
+    match values {
+        [Value::Nil, _] => Entry::Missing,
+        [Value::BulkString(value), Value::Int(ttl)] => {
+            Entry::Text { value: value.clone(), ttl: u64::try_from(*ttl).ok().map(Duration::from_millis) }
+        }
+        [Value::Map(pairs), _] if pairs.len() > most => too_large(pairs.len(), most),
+        [Value::Map(pairs), _] => fields(pairs.iter().map(|(field, value)| (field, value))),
+        [Value::Array(flat), _] if flat.len() / 2 > most => too_large(flat.len() / 2, most),
+        [Value::Array(flat), _] => fields(flat.as_chunks::<2>().0.iter().map(|[field, value]| (field, value))),
+        _ => Entry::Unreadable("the answer is of an unknown form".to_owned()),
+    }
+}
+
+fn unreadable(key: &Key, error: &RedisError) -> String {
+    match error.code() {
+        Some("WRONGTYPE") if is_text(key) => "holds another type; a string is expected".to_owned(),
+        Some("WRONGTYPE") => "holds another type; a hash is expected".to_owned(),
+        _ => format!("{} {}", error.code().unwrap_or("error"), error.detail().unwrap_or_default()),
+    }
+}
+
+fn too_large(found: usize, most: usize) -> Entry {
+    Entry::Unreadable(format!("has {found} fields, at most {most} are read"))
+}
+
+fn fields<'v>(pairs: impl Iterator<Item = (&'v Value, &'v Value)>) -> Entry {
+    let fields: Option<Fields> = pairs.map(|(field, value)| Some((bytes(field)?, bytes(value)?))).collect();
+    match fields {
+        Some(fields) if fields.is_empty() => Entry::Missing,
+        Some(fields) => Entry::Hash(fields),
+        None => Entry::Unreadable("a field is of an unknown form".to_owned()),
+    }
+}
+
+fn bytes(value: &Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes.clone()),
+        Value::SimpleString(text) => Some(text.clone().into_bytes()),
+        Value::VerbatimString { text, .. } => Some(text.clone().into_bytes()),
+        Value::Int(number) => Some(number.to_string().into_bytes()),
+        _ => None,
+    }
+}
+
+/// Adds the two commands that make a change.
+pub(super) fn write(pipeline: &mut Pipeline, write: &Write, rendered: &str) {
+    match write {
+        Write::SetFields(_, fields) => {
+            pipeline.cmd("HSET").arg(rendered);
+            for (field, value) in fields {
+                pipeline.arg(field.as_slice()).arg(value.as_slice());
+            }
+        }
+        Write::RemoveFields(_, fields) => {
+            pipeline.cmd("HDEL").arg(rendered);
+            for field in fields {
+                pipeline.arg(field.as_slice());
+            }
+        }
+        Write::Remove(_) => {
+            pipeline.cmd("DEL").arg(rendered);
+        }
+        Write::SetText { value, ttl, .. } => {
+            pipeline.cmd("SET").arg(rendered).arg(value.as_slice());
+            if let Some(ttl) = ttl {
+                pipeline.arg("PX").arg(milliseconds(*ttl));
+            }
+        }
+        Write::Increment { ttl, .. } => {
+            pipeline.cmd("INCR").arg(rendered).cmd("PEXPIRE").arg(rendered).arg(milliseconds(*ttl));
+            return;
+        }
+    }
+    pipeline.cmd("EXISTS").arg(rendered);
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// Returns what the two answers of [`write`] say.
+pub(super) fn written(values: Result<&[Value], &RedisError>) -> Written {
+    match values {
+        Ok([Value::Int(count), _]) => Written::Count(u64::try_from(*count).unwrap_or(0)),
+        Ok(_) => Written::Count(1),
+        Err(error) => Written::Failed(format!("{} {}", error.code().unwrap_or("error"), error.detail().unwrap_or_default())),
+    }
+}
+
+/// Returns the pattern of `SCAN` for the keys of a kind; what the prefix holds is literal.
+pub(super) fn pattern(keys: &KeySpace, kind: KeyKind) -> String {
+    format!("{}{}", literal(keys.prefix()), kind.pattern())
+}
+
+/// Returns `text` as a pattern that matches just that.
+pub(super) fn literal(text: &str) -> String {
+    text.chars().flat_map(|c| matches!(c, '*' | '?' | '[' | ']' | '\\').then_some('\\').into_iter().chain([c])).collect()
+}
