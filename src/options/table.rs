@@ -195,8 +195,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         |s, v| {
             use midge_store::WatchPolicy::{Auto, Keyspace, Polling, Tracking};
             one_of(v, &[("auto", Auto), ("tracking", Tracking), ("keyspace", Keyspace), ("polling", Polling)]).map(|v| s.watch = v)
-        }),
-            .map(|v| v.clone_into(&mut s.watch))
+        }
     ),
     setting!(
         "store_down",

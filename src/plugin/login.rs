@@ -133,7 +133,10 @@ impl Plugin {
             }
             delayed.last_number += 1;
             let number = delayed.last_number;
-            delayed.askers.insert(client.clone(), Asker { number, handle: login.client.handle(), user: hello.user.clone(), address: hello.address });
+            delayed.askers.insert(
+                client.clone(),
+                Asker { number, handle: login.client.handle(), user: hello.user.clone(), address: hello.address },
+            );
             Some((number, delayed.sender.clone()))
         });
         let Some(Some((number, sender))) = registered else { return self.refuse(login, &Refusal::Busy) };
