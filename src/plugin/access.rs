@@ -1,13 +1,14 @@
 //! May this client do that: answered from memory, whatever happens.
 //!
 //! Only three answers leave here: yes, no, and "somebody else decides", since Mosquitto cuts off clients on any other.
-//! Nothing is logged above debug, no broker function with side effects is called, nothing is allocated for a known client.
+//! Log lines wait for the tick, no broker function with side effects is called, nothing is allocated for a known client who may.
 
 use std::sync::mpsc::sync_channel;
 
 use midge_core::access::Access;
 use midge_core::gate::{Admission, Asked, ClientPolicy, Hello, Proof};
-use midge_core::name::{ClientId, Username};
+use midge_core::name::{ClientId, Shown, Username};
+use midge_core::policy::{Decision, Reason};
 use midge_core::topic::{TopicFilter, TopicName};
 
 use super::{Plugin, address_of};
@@ -36,12 +37,17 @@ impl<'a> Question<'a> {
         }
     }
 
-    fn allowed_by(&self, policy: &ClientPolicy) -> bool {
+    fn decide(&self, policy: &ClientPolicy) -> Decision {
         match self {
-            Self::Topic(access, topic) => policy.may(*access, *topic).allowed,
-            Self::Subscribe(_, filter) => policy.may_subscribe(*filter).allowed,
-            Self::Unsubscribe(_) => true,
+            Self::Topic(access, topic) => policy.may(*access, *topic),
+            Self::Subscribe(_, filter) => policy.may_subscribe(*filter),
+            // Nothing is gained by leaving, so no rule is asked for it.
+            Self::Unsubscribe(_) => Decision::allowed(Reason::NoRule),
         }
+    }
+
+    fn allowed_by(&self, policy: &ClientPolicy) -> bool {
+        self.decide(policy).allowed
     }
 }
 
@@ -56,28 +62,46 @@ impl Plugin {
         let (id, user) = (check.client.id(), check.client.username());
         let Some(id) = id else { return Status::ACL_DENIED };
         let known = self.sessions.with(thread, |sessions| {
-            let here = sessions.at(check.client.handle(), id, user).is_some();
-            let session = if here { sessions.at(check.client.handle(), id, user) } else { sessions.named(id, user) }?;
-            Some(match &question {
-                Question::Topic(access, topic) => session.may(*access, *topic),
-                Question::Subscribe(text, _) => {
-                    let allowed = question.allowed_by(session.policy());
-                    if allowed {
-                        session.granted(text);
-                    }
-                    allowed
-                }
-                Question::Unsubscribe(text) => {
-                    session.given_up(text);
-                    true
-                }
-            })
+            let session = sessions.find(check.client.handle(), id, user)?;
+            let decision = question.decide(session.policy());
+            match &question {
+                Question::Topic(Access::Receive, topic) if decision.allowed && session.withholds(*topic) => return Some(false),
+                Question::Subscribe(text, _) if decision.allowed => session.granted(text),
+                Question::Unsubscribe(text) => session.given_up(text),
+                _ => {}
+            }
+            if !decision.allowed {
+                self.note_denial(session.policy(), &question, decision);
+            }
+            Some(decision.allowed)
         });
         match known {
             Some(Some(allowed)) => answer(allowed),
             // Entered again from inside a change of the table: refusing is the safe answer.
             None => Status::ACL_DENIED,
             Some(None) => self.acl_of_stranger(thread, check, &question, id, user),
+        }
+    }
+
+    /// Counts a denial, and logs some of them.
+    #[cold]
+    fn note_denial(&self, policy: &ClientPolicy, question: &Question<'_>, decision: Decision) {
+        let (access, topic) = match question {
+            Question::Topic(access, topic) => (*access, topic.as_str()),
+            Question::Subscribe(text, _) => (Access::Subscribe, *text),
+            Question::Unsubscribe(_) => return,
+        };
+        let now = self.clock.now();
+        self.gate.denials().topic(policy, access, topic, decision, now);
+        // A line about the log's own topic would make the next one.
+        if !topic.starts_with("$SYS/") && self.patience.may_log(now.monotonic) {
+            let user = policy.user().map_or("-", |user| user.as_str());
+            log::info!(
+                "denied user \"{}\" client \"{}\" to {access} \"{}\"",
+                Shown(user),
+                Shown(policy.client().as_str()),
+                Shown(topic)
+            );
         }
     }
 
@@ -105,14 +129,15 @@ impl Plugin {
         match self.admit_stranger(hello) {
             Some(policy) => {
                 let allowed = question.allowed_by(&policy);
+                let handle = check.client.handle();
+                // Without an address it is no connection.
+                let connected = check.client.address().is_some();
                 self.sessions.with(thread, |sessions| {
-                    sessions.enter(check.client.handle(), policy);
-                    // Without an address it is no connection: a session at rest, or the author of a retained message.
-                    if check.client.address().is_none() {
-                        sessions.depart(check.client.handle(), id, true, self.clock.now().monotonic);
+                    if !connected {
+                        return sessions.remember_stranger(handle, policy);
                     }
-                    if let (Question::Subscribe(text, _), true, Some(session)) =
-                        (question, allowed, sessions.at(check.client.handle(), id, user))
+                    sessions.enter(handle, policy);
+                    if let (Question::Subscribe(text, _), true, Some(session)) = (question, allowed, sessions.at(handle, id, user))
                     {
                         session.granted(text);
                     }

@@ -13,7 +13,7 @@ use midge_core::gate::Refusal;
 use super::Plugin;
 use super::sessions::Session;
 use crate::border::Status;
-use crate::host::{BrokerThread, Client, host};
+use crate::host::{BrokerThread, Client, Level, host};
 
 /// How many clients are disconnected or unsubscribed in one tick at most; the rest waits for the next.
 const PER_TICK: usize = 500;
@@ -37,7 +37,8 @@ impl Plugin {
         let now = self.clock.now();
         let changes = if self.gate.directory().has_changes() { self.gate.directory().take_changes() } else { Vec::new() };
         let second_passed = self.pending.with(thread, |pending| std::mem::replace(&mut pending.looked_at, now.unix) != now.unix);
-        if !changes.is_empty() || second_passed == Some(true) {
+        let may_expire = || self.sessions.with(thread, |sessions| sessions.has_expiring()) == Some(true);
+        if !changes.is_empty() || (second_passed == Some(true) && may_expire()) {
             let bans = changes.iter().any(|change| matches!(change, Change::Bans));
             let slots: HashSet<*const Slot> = changes
                 .iter()
@@ -55,7 +56,7 @@ impl Plugin {
 
     fn look_at_sessions(&self, thread: &BrokerThread, bans: bool, slots: &HashSet<*const Slot>) {
         let now = self.clock.now();
-        let can_unsubscribe = self.level == crate::host::Level::Delayed;
+        let can_unsubscribe = self.level == Level::Delayed;
         let actions = self.sessions.with(thread, |sessions| {
             let mut actions = Vec::new();
             for (address, session) in sessions.iter_mut() {
@@ -101,7 +102,9 @@ impl Plugin {
 
     /// Notes that a client's connection has ended.
     pub(crate) fn disconnect(&self, thread: &BrokerThread, client: Client<'_>) -> Status {
-        self.depart(thread, client, client.is_transient())
+        // From 2.1 on this is told only when the session has ended too.
+        let transient = self.level == Level::Delayed || client.is_transient();
+        self.depart(thread, client, transient)
     }
 
     /// Notes that a client has gone whose session stays; 2.1 only.

@@ -7,7 +7,6 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
-use midge_core::access::Access;
 use midge_core::gate::ClientPolicy;
 use midge_core::topic::{TopicFilter, TopicName};
 
@@ -15,6 +14,8 @@ use midge_core::topic::{TopicFilter, TopicName};
 const TRANSIENT: Duration = Duration::from_secs(60);
 /// How many granted filters of one session are remembered; a session with more is disconnected when its rules change.
 const MAX_FILTERS: usize = 1_000;
+/// How many who are asked about without being connected are remembered.
+const MAX_STRANGERS: usize = 10_000;
 
 /// Spreads addresses of allocated memory, whose lowest bits are all alike.
 #[derive(Default)]
@@ -61,9 +62,9 @@ impl Session {
         self.departed.is_none()
     }
 
-    /// Decides about a message to or from the client.
-    pub(super) fn may(&self, access: Access, topic: TopicName<'_>) -> bool {
-        self.policy.may(access, topic).allowed && !(access == Access::Receive && self.withheld && !self.is_wanted(topic))
+    /// Returns whether a delivery that the rules allow is one that nobody asks for any more.
+    pub(super) fn withholds(&self, topic: TopicName<'_>) -> bool {
+        self.withheld && !self.is_wanted(topic)
     }
 
     fn is_wanted(&self, topic: TopicName<'_>) -> bool {
@@ -110,6 +111,9 @@ impl Session {
 pub(super) struct Sessions {
     by_address: ByAddress<Session>,
     by_id: HashMap<Box<str>, usize>,
+    strangers: ByAddress<Session>,
+    strangers_since: Duration,
+    has_expiring: bool,
     /// Who has gone and can't come back, in order.
     leaving: VecDeque<(Duration, usize)>,
     /// Who has gone and may come back, in order; some of them have.
@@ -122,6 +126,9 @@ impl Sessions {
         Self {
             by_address: ByAddress::default(),
             by_id: HashMap::new(),
+            strangers: ByAddress::default(),
+            strangers_since: Duration::ZERO,
+            has_expiring: false,
             leaving: VecDeque::new(),
             returning: VecDeque::new(),
             offline_bound,
@@ -133,8 +140,22 @@ impl Sessions {
         self.by_address.get_mut(&address).filter(|session| session.is(id, user))
     }
 
+    /// Returns the session at `address`, or else the one that this identifier and username have elsewhere.
+    pub(super) fn find(&mut self, address: usize, id: &[u8], user: Option<&[u8]>) -> Option<&mut Session> {
+        let here = self.by_address.get(&address).is_some_and(|session| session.is(id, user));
+        if here { self.by_address.get_mut(&address) } else { self.elsewhere(address, id, user) }
+    }
+
+    #[cold]
+    fn elsewhere(&mut self, address: usize, id: &[u8], user: Option<&[u8]>) -> Option<&mut Session> {
+        if self.strangers.get(&address).is_some_and(|session| session.is(id, user)) {
+            return self.strangers.get_mut(&address);
+        }
+        self.named(id, user)
+    }
+
     /// Returns the session of this identifier and username, wherever it is.
-    pub(super) fn named(&mut self, id: &[u8], user: Option<&[u8]>) -> Option<&mut Session> {
+    fn named(&mut self, id: &[u8], user: Option<&[u8]>) -> Option<&mut Session> {
         let address = *self.by_id.get(std::str::from_utf8(id).ok()?)?;
         self.at(address, id, user)
     }
@@ -148,21 +169,35 @@ impl Sessions {
     /// Takes in a client that was let in; an earlier one at its address, or a departed one of its identifier, is forgotten.
     pub(super) fn enter(&mut self, address: usize, policy: ClientPolicy) {
         let id: Box<str> = policy.client().as_str().into();
+        let earlier = self.by_id.get(&id).copied();
+        // The same user's persistent session goes on, and its subscriptions with it.
+        let (filters, filters_overflow) = earlier
+            .and_then(|earlier| self.by_address.get(&earlier))
+            .filter(|session| session.policy.user() == policy.user())
+            .map_or((Vec::new(), false), |session| (session.filters.clone(), session.filters_overflow));
         self.remove(address);
-        let mut filters = Vec::new();
-        let mut filters_overflow = false;
-        if let Some(old) = self.by_id.get(&id).copied() {
-            // The same user's persistent session goes on, and its subscriptions with it.
-            if let Some(old) = self.by_address.get(&old).filter(|old| old.policy.user() == policy.user()) {
-                filters.clone_from(&old.filters);
-                filters_overflow = old.filters_overflow;
-            }
-            if self.by_address.get(&old).is_some_and(|session| session.departed.is_some()) {
-                self.remove(old);
-            }
+        if let Some(earlier) = earlier.filter(|earlier| self.by_address.get(earlier).is_some_and(|session| !session.is_connected()))
+        {
+            self.remove(earlier);
         }
+        self.has_expiring |= policy.expires_unix().is_some();
         self.by_id.insert(id, address);
         self.by_address.insert(address, Session { policy, filters, filters_overflow, withheld: false, departed: None });
+    }
+
+    /// Remembers for a while who is asked about without being connected: a session from before the start, the author of a
+    /// retained message. Its address may be anything, and takes nothing from a client that is.
+    pub(super) fn remember_stranger(&mut self, address: usize, policy: ClientPolicy) {
+        if self.strangers.len() >= MAX_STRANGERS {
+            self.strangers.clear();
+        }
+        self.strangers
+            .insert(address, Session { policy, filters: Vec::new(), filters_overflow: false, withheld: false, departed: None });
+    }
+
+    /// Returns whether some client's login ends by itself.
+    pub(super) fn has_expiring(&self) -> bool {
+        self.has_expiring
     }
 
     /// Notes that the client at `address` has gone.
@@ -189,6 +224,10 @@ impl Sessions {
         while self.leaving.front().is_some_and(|(at, _)| now.saturating_sub(*at) >= TRANSIENT) {
             let gone = self.leaving.pop_front();
             self.forget_if_still_gone(gone);
+        }
+        if now.saturating_sub(self.strangers_since) >= TRANSIENT {
+            self.strangers.clear();
+            self.strangers_since = now;
         }
         while self.returning.len() > self.offline_bound {
             let gone = self.returning.pop_front();
