@@ -1,0 +1,99 @@
+//! What can be typed: the command, its options, its help.
+//!
+//! The completions and the manual page are generated from these types, so that they never say anything else.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::acl::AclCommand;
+use crate::ban::BanCommand;
+use crate::explain::Explain;
+use crate::group::GroupCommand;
+use crate::user::UserCommand;
+
+/// The store that is used where none is named.
+const DEFAULT_STORE: &str = "redis://127.0.0.1:6379";
+
+/// The heading over options that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
+/// Says who may connect to an MQTT server, what they may do there, and why.
+#[derive(Debug, Parser)]
+#[command(name = "midge", version, after_help = AFTER_HELP, propagate_version = false, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// The store: redis://, rediss://, redis+unix://, redis+sentinel://, redis+cluster:// or file:DIRECTORY.
+    ///
+    /// A URL with a password is better put into MIDGE_STORE: other users of this machine can read arguments.
+    #[arg(long, global = true, env = "MIDGE_STORE", value_name = "URL", default_value = DEFAULT_STORE)]
+    #[arg(hide_env_values = true, help_heading = EVERYWHERE)]
+    pub(crate) store: String,
+
+    /// What every key in the store begins with.
+    #[arg(long, global = true, env = "MIDGE_PREFIX", value_name = "TEXT", default_value = "midge:", help_heading = EVERYWHERE)]
+    pub(crate) prefix: String,
+
+    /// Print the answer as one JSON document.
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Users: who may log in.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Groups: rules that several users share.
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Rules: which topics may be published, received, subscribed to.
+    #[command(subcommand)]
+    Acl(AclCommand),
+    /// Bans: who is kept out, whatever else is said.
+    #[command(subcommand)]
+    Ban(BanCommand),
+    /// Say whether a client may do something, and which rule decides.
+    Explain(Explain),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write one page for each command.
+    Man {
+        /// The folder for the pages; without it, the page of `midge` itself is printed.
+        #[arg(long, value_name = "DIRECTORY")]
+        directory: Option<PathBuf>,
+    },
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done; `explain`: allowed
+  1  not found, or refused because of what the store holds; `explain`: denied
+  2  wrong usage or bad input
+  3  the store can't be reached
+
+Changes act on connected clients within a second; no server has to be restarted.
+With --json, every command that changes something answers {\"result\", ..., \"warnings\"}, where result is \
+added, changed, unchanged or removed; lists are arrays of objects. \
+Errors are text on standard error in any case.
+
+Examples:
+  midge user add alice --group staff
+  midge acl add --user alice 'chat/%u/#' prs
+  midge explain --user alice --client phone publish chat/alice/1";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}
