@@ -33,8 +33,9 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
+            // Without any word to go by, clap answers with the help, which is no complaint.
             let text = error.render().to_string();
-            eprint!("midge: {}", text.strip_prefix("error: ").unwrap_or(&text));
+            eprint!("{}", text.strip_prefix("error: ").map_or(text.clone(), |complaint| format!("midge: {complaint}")));
             return ExitCode::from(failure::BAD_INPUT);
         }
         Err(help) => {

@@ -1,4 +1,4 @@
-//! Passwords from a terminal or standard input, and how they are stored.
+//! Takes new passwords from a terminal or standard input.
 //!
 //! They are wiped from memory after use.
 //! Nothing here reads a password from an argument or an environment variable.

@@ -1,4 +1,4 @@
-//! What a rule doesn't do, though it may have been meant to.
+//! What a rule doesn't do, though it may seem to.
 //!
 //! Each piece of advice is about something that is so in any case; it never keeps a rule from being written.
 

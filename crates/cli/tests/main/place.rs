@@ -1,6 +1,6 @@
 //! A store for one test, and the command over it.
 
-use midge_testkit::{RedisServer, RedisVersion};
+use midge_testkit::{RedisCluster, RedisServer, RedisVersion};
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -11,6 +11,7 @@ pub(crate) const MIDGE: &str = env!("CARGO_BIN_EXE_midge");
 /// An empty store.
 pub(crate) enum Place {
     Redis(Box<RedisServer>),
+    Cluster(RedisCluster),
     Embedded(TempDir),
 }
 
@@ -27,9 +28,14 @@ impl Place {
         [Self::redis(), Self::embedded()]
     }
 
+    pub(crate) fn cluster() -> Self {
+        Self::Cluster(RedisCluster::start(RedisVersion::Redis7).unwrap())
+    }
+
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Redis(server) => server.url(),
+            Self::Cluster(cluster) => format!("redis+cluster://127.0.0.1:{}", cluster.nodes[0].port()),
             Self::Embedded(directory) => format!("file:{}", directory.path().join("store").display()),
         }
     }
@@ -38,7 +44,7 @@ impl Place {
     pub(crate) fn cli(&self, args: &[&str]) -> String {
         match self {
             Self::Redis(server) => server.cli(args).unwrap(),
-            Self::Embedded(_) => panic!("an embedded store has no other client"),
+            Self::Cluster(_) | Self::Embedded(_) => panic!("only a single Redis is looked into"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the command leaves in Redis: the keys of the public schema, spelt as documented.
+//! What the command leaves in Redis, byte for byte as documented.
 
 use crate::place::Place;
 

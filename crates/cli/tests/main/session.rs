@@ -11,7 +11,7 @@ use std::path::Path;
 fn a_session_reads_the_same_over_every_store() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/main/session.txt");
     let expected = std::fs::read_to_string(&path).unwrap();
-    for place in Place::both() {
+    for place in Place::both().into_iter().chain([Place::cluster()]) {
         let seen = play(&place, &expected);
         if std::env::var_os("MIDGE_UPDATE").is_some() {
             std::fs::write(&path, &seen).unwrap();

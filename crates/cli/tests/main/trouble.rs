@@ -80,6 +80,14 @@ fn a_rule_that_would_make_all_of_them_unreadable_is_refused() {
 }
 
 #[test]
+fn without_a_word_the_help_is_the_answer() {
+    for words in [&[][..], &["user"]] {
+        let ran = Ran::of(&Command::new(MIDGE).env_clear().args(words).output().unwrap());
+        assert!(ran.code == 2 && ran.err.contains("Commands:") && !ran.err.starts_with("midge: "), "{ran:?}");
+    }
+}
+
+#[test]
 fn completions_and_manual_pages_need_no_store() {
     for shell in ["bash", "zsh", "fish"] {
         let ran = run("redis://127.0.0.1:1", &["completions", shell]);
