@@ -3,9 +3,8 @@
 //! All that was read together counts together: each account is replaced once per batch,
 //! so nobody meets a user's new record beside the old rules. Content that is the same as before is not compiled again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::Directory;
@@ -127,6 +126,23 @@ impl Directory {
         flawed
     }
 
+    /// Returns the keys of groups that the users' records in `read` name and that are not known yet.
+    ///
+    /// Applied together with `read`, they spare live clients the moment in which a new group is named and not read,
+    /// and nothing is allowed.
+    #[must_use]
+    pub fn wants_beside(&self, read: &[(Key, Entry)]) -> Vec<Key> {
+        let shared = self.shared.load();
+        let mut groups = HashSet::new();
+        for (key, entry) in read {
+            if let (Key::User(_), (RecordState::Known(record), _)) = (key, record_of(entry)) {
+                groups.extend(record.groups.iter().filter(|group| !shared.groups.contains_key(*group)).cloned());
+            }
+        }
+        let keys = groups.into_iter().map(Key::GroupAcl);
+        keys.filter(|key| read.iter().all(|(other, _)| other != key)).collect()
+    }
+
     /// Replaces the whole list of bans; returns how many had no room.
     pub fn replace_bans(&self, bans: impl IntoIterator<Item = (BanTarget, Ban)>) -> usize {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -210,15 +226,15 @@ impl Directory {
         }
         if let Some(changed) = changed {
             let account = Account::compose(slot.identity(), record, rules, shared);
-            self.put_account(slot, account, changed || slot.owed.load(Ordering::Relaxed));
+            self.put_account(slot, account, changed);
         }
     }
 
     fn put_account(&self, slot: &Arc<Slot>, account: Account, changed: bool) {
-        // Rules of a group that come a moment later would take back what an announcement now would set off.
+        // Rules of a group that come a moment later would take back what an announcement now would set off;
+        // coming, they are a change themselves.
         let waits = changed && account.standing() == Standing::Active && !account.is_decided();
         slot.put(account);
-        slot.owed.store(waits, Ordering::Relaxed);
         if changed && !waits && slot.is_live() {
             self.changes.account(slot);
         }

@@ -23,8 +23,6 @@ pub struct Slot {
     used: AtomicU64,
     /// Whether a change of it waits to be taken.
     pub(super) announced: AtomicBool,
-    /// Whether a change is to be announced as soon as everything that decides has been read. Only the writer touches it.
-    pub(super) owed: AtomicBool,
 }
 
 impl Slot {
@@ -115,7 +113,6 @@ impl Slots {
             live: AtomicU32::new(0),
             used: AtomicU64::new(self.uses),
             announced: AtomicBool::new(false),
-            owed: AtomicBool::new(false),
         });
         self.came += slot.weight();
         self.by_user.entry(identity.user.clone()).or_default().push(slot.clone());

@@ -2,10 +2,10 @@
 
 use midge_core::directory::Identity;
 use midge_core::entry::Entry;
-use midge_core::gate::ClientPolicy;
+use midge_core::gate::{ClientPolicy, Proof};
 use midge_core::key::Key;
 
-use crate::kit::{World, hash, key, publishes, subscribes, text};
+use crate::kit::{World, hash, hello, key, publishes, subscribes, text};
 
 fn members(world: &mut World, count: usize, groups: &str) -> Vec<ClientPolicy> {
     (0..count)
@@ -77,6 +77,22 @@ fn nothing_is_allowed_or_announced_before_a_new_group_is_read() {
     assert!(world.changes().is_empty(), "and may not: subscriptions are not taken yet");
     world.load(&[key("group:{denied}:acl")]);
     assert!(!publishes(&policy, "a/b") && publishes(&policy, "a/c"));
+    assert_eq!(world.changes(), ["alice"]);
+}
+
+#[test]
+fn new_groups_can_be_read_beside_the_record() {
+    let mut world = World::new();
+    world.write("user:{alice}:acl", hash(&[("a/#", "prs")]));
+    world.write("user:{alice}", hash(&[("groups", "old")]));
+    let policy = world.login(&hello("alice", "c", Proof::Verified)).unwrap();
+    let record = (key("user:{alice}"), hash(&[("groups", "old,new")]));
+    let beside = world.directory().wants_beside(std::slice::from_ref(&record));
+    assert_eq!(beside, [key("group:{new}:acl")]);
+    let read = [record, (beside[0].clone(), hash(&[("a/b", "!p")]))];
+    assert!(world.directory().wants_beside(&read).is_empty());
+    world.directory().apply(&read, world.now);
+    assert!(publishes(&policy, "a/c") && !publishes(&policy, "a/b"));
     assert_eq!(world.changes(), ["alice"]);
 }
 
