@@ -141,6 +141,8 @@ pub(crate) fn prepare_wake(_: &BrokerThread) {
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as extern "C" fn(c_int) as usize;
+        // The wait for network events is interrupted all the same; reads and writes of files by the broker are not.
+        action.sa_flags = libc::SA_RESTART;
         libc::sigemptyset(&raw mut action.sa_mask);
         libc::sigaction(libc::SIGURG, &raw const action, ptr::null_mut());
     }
