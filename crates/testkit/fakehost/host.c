@@ -62,7 +62,7 @@ _Static_assert(sizeof(struct ev_tick) == (HOST >= 21 ? 72 : 64), "layout");
 
 typedef int (*callback)(int, void *, void *);
 
-#define MAX 64
+#define MAX 8192
 static struct mosquitto clients[MAX];
 static struct { int event; callback cb; void *userdata, *owner; char topic[256]; } registered[256];
 static int registered_count;
@@ -73,7 +73,7 @@ static int option_count;
 static void *library;
 static pthread_t broker_thread;
 static pthread_mutex_t printing = PTHREAD_MUTEX_INITIALIZER;
-static bool log_topic, benching;
+static bool log_topic, benching, recheck;
 static __thread int inside, log_depth;
 
 static void say(const char *format, ...) {
@@ -237,6 +237,8 @@ static int kick(const char *what, const char *name, bool by_user, bool will) {
         struct ev_disconnect e = { .client = c, .reason = HOST >= 21 ? 152 : -1 };
         int kept = inside;
         run(DISCONNECT, &e);
+        /* From 2.0.12 on the broker checks subscriptions again in here. */
+        if (recheck) CALLED("recheck %d", ask_acl(c, 4, "recheck", NULL, 0, 0, false));
         inside = kept;
         rc = OK;
     }
@@ -680,6 +682,18 @@ static void nothing(bool data) {
     say("= %d", rc);
 }
 
+/* "stray EVENT": a callback is called with an event that it was never registered for, without and with data; then without
+ * its own data. */
+static void stray(void) {
+    char zeros[256] = { 0 };
+    if (!registered_count) { say("= -1 error=nothing_registered"); return; }
+    callback cb = registered[0].cb;
+    void *userdata = registered[0].userdata;
+    int event = number(1, ACL);
+    int null = cb(event, NULL, userdata), zero = cb(event, zeros, userdata);
+    say("= %d zero=%d bare=%d", null, zero, cb(event, zeros, NULL));
+}
+
 /* "http auth …" and "http acl …": from another thread, while this one goes on ticking. */
 static int http_rc;
 static volatile bool http_done;
@@ -800,7 +814,9 @@ static void obey(void) {
     else if (is("psk")) psk();
     else if (is("null")) nothing(false);
     else if (is("zero")) nothing(true);
+    else if (is("stray")) stray();
     else if (is("http")) http();
+    else if (is("recheck")) { recheck = number(1, 1) != 0; say("= 0"); }
     else if (is("log_topic")) { log_topic = number(1, 1) != 0; say("= 0"); }
     else if (is("counters")) counters();
     else if (is("bench")) bench();

@@ -154,6 +154,12 @@ impl FakeHost {
         Ok(Self { child, input, output, calls: Vec::new(), stderr, valgrind, _dir: dir })
     }
 
+    /// Returns the process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a command; `host.c` lists them. Arguments come from [`text`], [`bytes`], [`none`] and numbers.
     ///
     /// # Errors
@@ -206,7 +212,7 @@ impl FakeHost {
         self.command("client", &[handle.to_string(), address, version.to_string()]).map(drop)
     }
 
-    /// Logs a client in: `handle` is its pointer (0 to 61), used again by the next login with the same.
+    /// Logs a client in: `handle` is its pointer, used again by the next login with the same.
     ///
     /// # Errors
     /// As [`Self::command`].
