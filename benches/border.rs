@@ -1,0 +1,2 @@
+//! What an access check costs through the whole border.
+fn main() {}

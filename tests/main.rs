@@ -1,0 +1,27 @@
+//! The whole system, in one binary: its modules, each with a reason.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that can't go on panics"
+)]
+
+/// What Redis may hold that makes no sense.
+mod bad_input;
+/// What C may do at the border.
+mod border;
+/// The compose file: the whole stack in containers.
+mod compose;
+/// The ready configurations.
+mod configurations;
+/// Logins that 2.1 answers later.
+mod delayed;
+/// What went wrong in other plugins, and doesn't here.
+mod incumbents;
+/// The entry points of Mosquitto 1.5 and 1.6.
+mod legacy;
+/// A fake host with the plugin, over a real Redis.
+mod stage;
