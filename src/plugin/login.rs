@@ -89,7 +89,9 @@ impl Plugin {
         let verdict = match admission {
             Admission::Admitted(policy) => Ok(policy),
             Admission::Refused(refusal) => Err(refusal),
-            Admission::Load(_) | Admission::Hash(_) if self.delays() && login.client.id() != Some(b"http-api") => {
+            Admission::Load(_) | Admission::Hash(_)
+                if self.delays() && login.client.id() != Some(b"http-api") && is_named(&hello) =>
+            {
                 return self.delay(thread, login, admission, hello);
             }
             later => self.wait_for(later, hello),
@@ -127,6 +129,13 @@ impl Plugin {
 
     fn delay(&self, thread: &BrokerThread, login: &Login<'_>, admission: Admission, hello: Hello) -> Status {
         let client = hello.client.clone();
+        // Once the answer is there the client can't be reached any more to give it the name that its certificate proves.
+        if let Some(name) = hello.user.as_ref().map(Username::as_str)
+            && login.client.username() != Some(name.as_bytes())
+            && !login.client.set_username(thread, name)
+        {
+            return self.refuse(login, &Refusal::Internal);
+        }
         let registered = self.delayed.with(thread, |delayed| {
             if delayed.askers.len() >= MAX_DELAYED {
                 return None;
@@ -257,6 +266,11 @@ fn mailbox() -> (Done, Receiver<Verdict>) {
         let _ = sender.try_send(verdict);
     });
     (done, receiver)
+}
+
+/// Returns whether the username is known before the login is decided: a token without one brings it only then.
+fn is_named(hello: &Hello) -> bool {
+    hello.user.is_some() || !matches!(hello.proof, Proof::Password(_))
 }
 
 fn hello_of(login: &Login<'_>, identity: Option<Username>) -> Result<Hello, Refusal> {
