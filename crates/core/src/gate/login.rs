@@ -9,7 +9,6 @@ use super::admission::Against;
 use super::hello::Claim;
 use super::{Admission, Asked, ClientPolicy, Effect, Gate, HashJob, Hello, LoginSettings, Proof, Refusal, StoreDown};
 use crate::directory::{Account, Seat, Standing};
-use crate::key::ShieldTarget;
 use crate::name::Username;
 use crate::password::StoredPassword;
 use crate::time::Now;
@@ -137,9 +136,7 @@ impl Login<'_> {
         let Some(Verified { text, rehashed }) = &self.verified else { return };
         let credentials = &self.gate.credentials;
         credentials.remember(credentials.digest(user.as_str(), text, password), self.now);
-        if self.gate.shield.forgive(user) {
-            self.gate.effects.push(Effect::Forgiven(ShieldTarget::User(user.clone())));
-        }
+        self.gate.passed_login(user);
         if let Some(new) = rehashed {
             credentials.remember(credentials.digest(user.as_str(), new, password), self.now);
             self.gate.effects.push(Effect::Rehash { user: user.clone(), old: text.clone(), new: new.clone() });

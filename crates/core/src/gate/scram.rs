@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::login::{Login, Usable};
-use super::{Asked, Gate, Refusal};
+use super::{Asked, Effect, Gate, Refusal};
 use crate::directory::{Identity, Slot, Standing};
+use crate::key::ShieldTarget;
 use crate::name::Username;
 use crate::scram::ScramCredential;
 use crate::time::Now;
@@ -34,6 +35,13 @@ impl Gate {
     pub fn failed_login(&self, user: Option<&Username>, address: Option<IpAddr>, now: Now) {
         self.failed(self.shield.targets(user, address), now);
         self.denials.login(user, None, address, &Refusal::BadPassword, now);
+    }
+
+    /// Ends the count of a user's failures after a login that was checked elsewhere, such as a SCRAM exchange.
+    pub fn passed_login(&self, user: &Username) {
+        if self.shield.forgive(user) {
+            self.effects.push(Effect::Forgiven(ShieldTarget::User(user.clone())));
+        }
     }
 
     fn scram_step(&self, user: &Username, address: Option<IpAddr>, asked: Asked, now: Now) -> Result<ScramStep, Refusal> {
