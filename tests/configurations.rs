@@ -56,8 +56,10 @@ fn check_warnings(broker: &Mosquitto) {
 fn minimal_full_and_old_configurations_serve() {
     let store = store();
     for version in MosquittoVersion::ALL {
-        for file in ["minimal.conf", "full.conf", "mosquitto-1.6.conf"] {
-            let broker = builder(version, file, &store).replace("listener 1883", "listener {port}").start().unwrap();
+        for file in ["minimal.conf", "full.conf", "mosquitto-1.6.conf", "quickstart.conf"] {
+            let builder = builder(version, file, &store).replace("dist/midge.so", &plugin().unwrap().display());
+            let builder = builder.replace("listener 1883", "listener {port}").replace("listener 1884", "listener {port}");
+            let broker = builder.start().unwrap();
             check_password_login(broker.port());
             check_warnings(&broker);
         }
@@ -144,5 +146,8 @@ fn every_file_is_started_by_a_test() {
         .collect();
     files.sort();
     // The test of the compose file starts docker.conf.
-    assert_eq!(files, ["docker.conf", "full.conf", "minimal.conf", "mosquitto-1.6.conf", "per-listener.conf", "tls.conf"]);
+    assert_eq!(
+        files,
+        ["docker.conf", "full.conf", "minimal.conf", "mosquitto-1.6.conf", "per-listener.conf", "quickstart.conf", "tls.conf"]
+    );
 }
