@@ -34,7 +34,10 @@ use sessions::Sessions;
 use waker::Waker;
 
 /// How soon the broker shall call again when nothing is waiting.
-const IDLE_TICK: Duration = Duration::from_millis(100);
+///
+/// It takes this for the least time between two calls as well, so that an answer that comes in between waits for its end,
+/// however often the broker is woken.
+const IDLE_TICK: Duration = Duration::from_millis(10);
 /// How soon it shall call again while logins wait.
 const BUSY_TICK: Duration = Duration::from_millis(5);
 
