@@ -74,7 +74,17 @@ impl Plugin {
         if receiver.recv_timeout(longest).unwrap_or(false) { Status::SUCCESS } else { Status::AUTH }
     }
 
+    /// Voids the logins that are under way for this identifier: they were somebody else's, or the same client's that has left.
+    ///
+    /// To be called first wherever a client of an identifier turns up, however it proves itself.
+    pub(super) fn forget_askers(&self, thread: &BrokerThread, id: Option<&[u8]>) {
+        if let Some(Ok(id)) = id.map(std::str::from_utf8) {
+            self.delayed.with(thread, |delayed| delayed.askers.remove(id));
+        }
+    }
+
     fn decide(&self, thread: &BrokerThread, login: &Login<'_>) -> Status {
+        self.forget_askers(thread, login.client.id());
         let identity = match self.certified(thread, login.client) {
             Ok(identity) => identity,
             Err(refusal) => return self.refuse(login, &refusal),
@@ -83,8 +93,6 @@ impl Plugin {
             Ok(hello) => hello,
             Err(refusal) => return self.refuse(login, &refusal),
         };
-        // Whatever was under way for this identifier was somebody else's, or the same client's that has left.
-        self.delayed.with(thread, |delayed| delayed.askers.remove(&hello.client));
         let admission = self.gate.admit(hello.clone(), Asked::Memory, self.clock.now());
         let verdict = match admission {
             Admission::Admitted(policy) => Ok(policy),
@@ -184,7 +192,14 @@ impl Plugin {
 
     fn complete(&self, thread: &BrokerThread, answer: Answer, asker: &Asker) {
         let id = answer.client.as_str();
-        match answer.verdict {
+        // What changed since the decision was announced while nobody was here to hear it.
+        let still_allowed = |policy: ClientPolicy| match policy.revoked(&self.gate, self.clock.now()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(policy),
+        };
+        match answer.verdict.and_then(still_allowed) {
+            // It had left without a word, and its place was given to another.
+            Ok(_) if self.is_taken(thread, asker.handle, id) => {}
             Ok(policy) => {
                 // First, since the broker asks about the client before the call returns.
                 self.sessions.with(thread, |sessions| sessions.enter(asker.handle, policy));
@@ -203,6 +218,10 @@ impl Plugin {
         }
     }
 
+    fn is_taken(&self, thread: &BrokerThread, handle: usize, id: &str) -> bool {
+        self.sessions.with(thread, |sessions| sessions.is_taken_by_another(handle, id)).unwrap_or(true)
+    }
+
     /// Returns whether the broker's thread is waited for.
     pub(super) fn is_waiting(&self, thread: &BrokerThread) -> bool {
         self.delayed.with(thread, |delayed| !delayed.askers.is_empty()).unwrap_or(true)
@@ -215,6 +234,10 @@ impl Plugin {
         policy: ClientPolicy,
         identity: Option<&Username>,
     ) -> Status {
+        // What changed since the decision was announced while nobody was here to hear it.
+        if let Some(refusal) = policy.revoked(&self.gate, self.clock.now()) {
+            return self.status_of(&refusal);
+        }
         let given = client.username();
         let proven = identity.or(policy.user()).cloned();
         if let Some(name) = proven.filter(|name| given != Some(name.as_str().as_bytes()))

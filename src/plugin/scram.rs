@@ -47,6 +47,14 @@ impl Plugin {
         if step.method.is_some_and(|method| method != MECHANISM.as_bytes()) {
             return (Status::DEFER, Vec::new());
         }
+        // A connected client that proves itself again takes no identifier from anybody.
+        let (id, user) = (step.client.id(), step.client.username());
+        let again = self.sessions.with(thread, |sessions| {
+            id.is_some_and(|id| sessions.at(step.client.handle(), id, user).is_some_and(|session| session.is_connected()))
+        });
+        if again != Some(true) {
+            self.forget_askers(thread, id);
+        }
         match self.begin(thread, step) {
             Ok(message) => (Status::AUTH_CONTINUE, message),
             Err(refusal) => {
@@ -86,7 +94,11 @@ impl Plugin {
         let hello = Hello { user: Some(user.clone()), client, address, proof: Proof::Verified };
         match self.gate.admit(hello, Asked::Store, now) {
             Admission::Admitted(policy) => match self.let_in(thread, step.client, policy, Some(&user)) {
-                Status::SUCCESS => (Status::SUCCESS, message),
+                Status::SUCCESS => {
+                    self.gate.passed_login(&user);
+                    self.service.nudge();
+                    (Status::SUCCESS, message)
+                }
                 status => (status, Vec::new()),
             },
             Admission::Refused(refusal) => refused(&refusal),

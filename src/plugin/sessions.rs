@@ -166,6 +166,11 @@ impl Sessions {
         self.by_address.get(&address).filter(|session| session.is_connected()).map(|_| address)
     }
 
+    /// Returns whether a connected client of another identifier is at `address`.
+    pub(super) fn is_taken_by_another(&self, address: usize, id: &str) -> bool {
+        self.by_address.get(&address).is_some_and(|session| session.is_connected() && session.policy.client().as_str() != id)
+    }
+
     /// Takes in a client that was let in; an earlier one at its address, or a departed one of its identifier, is forgotten.
     pub(super) fn enter(&mut self, address: usize, policy: ClientPolicy) {
         let id: Box<str> = policy.client().as_str().into();
