@@ -795,6 +795,8 @@ static void obey(void) {
     if (is("load")) load();
     else if (is("init")) init();
     else if (is("client")) set_client();
+    /* What the broker knows of a client that logs in in another way than by password. */
+    else if (is("identify")) { identify(client(1), word(2), word(3)); say("= 0"); }
     else if (is("auth")) say("= %d", auth());
     else if (is("acl")) say("= %d", acl());
     else if (is("connect")) connect_event();
