@@ -1,12 +1,13 @@
 //! Fetches the servers and clients that tests run against.
 //!
 //! Everything lands under `target/peers`: the brokers and stores of several Debian releases, each run through its own
-//! release's dynamic loader by a wrapper in `target/peers/bin`, and a Python environment with Paho.
+//! release's dynamic loader by a wrapper in `target/peers/bin`, base images of containers, and a Python environment with Paho.
 //! What is there is used again; a stamp says that a part is complete.
-//! Nothing is installed into the system but build tools, so no service is ever started.
+//! Nothing is installed into the system but tools to build, and the Docker engine that the test of the compose file starts.
 
 mod apt;
 mod host;
+mod images;
 mod suite;
 
 use crate::shell;
@@ -62,6 +63,7 @@ pub(crate) fn run() -> Result<()> {
         part(&peers, suite.name, |dir| suite.provide(&peers, dir))
             .with_context(|| format!("cannot provide the servers of {}", suite.name))?;
     }
+    part(&peers, "images", images::make).context("cannot provide the container images")?;
     part(&peers, "venv", venv).context("cannot provide the Python environment")?;
     Ok(())
 }

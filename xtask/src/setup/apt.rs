@@ -12,8 +12,8 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Where the machine gets its own release from.
 #[derive(Debug, PartialEq)]
-struct Mirror {
-    uri: String,
+pub(super) struct Mirror {
+    pub(super) uri: String,
     keyring: String,
 }
 
@@ -67,7 +67,11 @@ fn apt(work: &Path) -> Command {
 }
 
 impl Mirror {
-    fn of_this_machine() -> Result<Self> {
+    /// Returns the mirror of the machine's own release.
+    ///
+    /// # Errors
+    /// When no source names one.
+    pub(super) fn of_this_machine() -> Result<Self> {
         let release = std::fs::read_to_string("/etc/os-release")?;
         let codename = release
             .lines()

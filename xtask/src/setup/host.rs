@@ -26,6 +26,11 @@ const TOOLS: &[Tool] = &[
     Tool { present: || shell::has("cc") && shell::has("nm"), packages: &["gcc", "libc6-dev", "binutils"] },
     Tool { present: || shell::has("openssl"), packages: &["openssl", "ca-certificates"] },
     Tool { present: has_venv, packages: &["python3-venv"] },
+    Tool {
+        present: || ["dockerd", "docker", "docker-compose", "iptables"].into_iter().all(shell::has),
+        packages: &["docker.io", "docker-compose", "iptables"],
+    },
+    Tool { present: || shell::has("debootstrap"), packages: &["debootstrap"] },
 ];
 
 /// Installs whatever the tests need of the machine.
