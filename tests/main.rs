@@ -23,5 +23,7 @@ mod delayed;
 mod incumbents;
 /// The entry points of Mosquitto 1.5 and 1.6.
 mod legacy;
+/// The least rights of a broker's Redis user.
+mod redis_rights;
 /// A fake host with the plugin, over a real Redis.
 mod stage;
