@@ -1,4 +1,4 @@
-//! Starts the whole stack of the compose file on a Docker engine of its own.
+//! Starts the whole stack of the compose file.
 //!
 //! No image is pulled: Debian's and Redis's own names are given to images that `cargo xtask setup` has made of Debian's packages.
 //! Needs root, as a Docker engine does. Engine, containers, volumes and networks end with the test.
