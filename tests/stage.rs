@@ -118,6 +118,12 @@ impl Stage {
         found.unwrap_or_else(|error| panic!("{error:#}: {seen:#?}"))
     }
 
+    /// Returns the calls so far, with the log lines that wait for a tick.
+    pub(crate) fn calls(&mut self) -> Vec<String> {
+        self.host.tick().unwrap();
+        self.host.calls()
+    }
+
     /// Ends plugin and host in the order of a broker that stops; returns the calls that the host saw last.
     pub(crate) fn finish(mut self) -> Vec<String> {
         assert_eq!(self.host.cleanup().unwrap(), OK);
