@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::ops::ControlFlow;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,15 +14,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use midge_core::entry::{Entry, Fields};
 use midge_core::key::{Key, KeySpace};
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::backends::FileBackend;
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
-use crate::{Backend, Change, KeyKind, Store, StoreError, StoreSettings, Watch, WatchMode, Write, Written};
+use crate::{Backend, Change, KeyKind, Page, Store, StoreError, StoreSettings, Watch, WatchMode, Write, Written};
 
 /// A key of ours to its content, encoded by [`Content`].
 const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
+type Entries<'t> = Table<'t, &'static str, &'static [u8]>;
 const FILE: &str = "midge.redb";
 /// How many keys one page of a listing holds.
 const PAGE: usize = 1_000;
+/// How many keys are looked at for each string with an end that is written, so that ended ones never pile up.
+const PURGE: usize = 8;
 
 /// An opened directory.
 pub(crate) struct Embedded {
@@ -33,6 +37,8 @@ struct Shared {
     database: Database,
     settings: StoreSettings,
     watches: Mutex<Vec<Sender<Change>>>,
+    /// Behind which key the search for ended strings goes on.
+    purged_to: Mutex<String>,
 }
 
 impl Embedded {
@@ -43,18 +49,29 @@ impl Embedded {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(refused("is not a directory".to_owned())),
             Err(error) => return Err(refused(format!("can't be made: {error}"))),
         }
-        let file = directory.join(FILE);
-        let database = Database::create(&file).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => {
-                refused("is in use by another process: is a midge running on it? Talk to that one, or stop it first".to_owned())
-            }
-            other => refused(format!("{FILE} can't be opened: {other}")),
-        })?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(|error| refused(error.to_string()))?;
+        // Private from its first moment on, whatever the process's mask says.
+        let file =
+            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(directory.join(FILE));
+        let file = file.map_err(|error| refused(format!("{FILE} can't be opened: {error}")))?;
+        file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(|error| refused(error.to_string()))?;
+        let database =
+            FileBackend::new(file).and_then(|file| Database::builder().create_with_backend(file)).map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => {
+                    refused("is in use by another process: is a midge running on it? Talk to that one, or stop it first".to_owned())
+                }
+                other => refused(format!("{FILE} can't be opened: {other}")),
+            })?;
         let start = database.begin_write().map_err(|error| refused(error.to_string()))?;
         start.open_table(ENTRIES).map(drop).map_err(|error| refused(error.to_string()))?;
         start.commit().map_err(|error| refused(error.to_string()))?;
-        Ok(Self { shared: Arc::new(Shared { database, settings: settings.clone(), watches: Mutex::default() }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                database,
+                settings: settings.clone(),
+                watches: Mutex::default(),
+                purged_to: Mutex::default(),
+            }),
+        })
     }
 }
 
@@ -131,6 +148,12 @@ impl Content {
     }
 }
 
+/// Returns whether a record is a string that has ended, without decoding it.
+fn has_ended(bytes: &[u8], now_ms: u64) -> bool {
+    let until = bytes.split_first().filter(|(kind, _)| **kind == TEXT).and_then(|(_, rest)| rest.first_chunk::<8>());
+    until.is_some_and(|until| (1..=now_ms).contains(&u64::from_le_bytes(*until)))
+}
+
 fn take_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
@@ -175,7 +198,9 @@ impl Handle {
         }
     }
 
-    fn announce(&self, changes: &[Change]) {
+    fn announce<'k>(&self, keys: impl Iterator<Item = &'k Key>) {
+        // Nobody decides by a count of failures, so nobody is told of one: as in Redis.
+        let changes: Vec<Change> = keys.filter(|key| !matches!(key, Key::Shield(_))).cloned().map(Change::Key).collect();
         let mut watches = self.shared.watches.lock().unwrap_or_else(PoisonError::into_inner);
         watches.retain(|watch| changes.iter().all(|change| watch.send(change.clone()).is_ok()));
     }
@@ -185,6 +210,8 @@ impl Handle {
 fn change(content: Option<Content>, write: &Write) -> (Option<Content>, Written) {
     let wrong_type = |content| (Some(content), Written::Failed("WRONGTYPE the key holds another type".to_owned()));
     match (write, content) {
+        (Write::SetFields(_, fields), content) if fields.is_empty() => (content, Written::Failed("ERR no fields".to_owned())),
+        (Write::RemoveFields(_, fields), content) if fields.is_empty() => (content, Written::Failed("ERR no fields".to_owned())),
         (Write::SetFields(_, fields), content @ (None | Some(Content::Hash(_)))) => {
             let mut hash = match content {
                 Some(Content::Hash(hash)) => hash,
@@ -204,15 +231,15 @@ fn change(content: Option<Content>, write: &Write) -> (Option<Content>, Written)
         }
         (Write::Increment { ttl, .. }, content @ (None | Some(Content::Text { .. }))) => {
             let before = match &content {
-                Some(Content::Text { value, .. }) => std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok()),
+                Some(Content::Text { value, .. }) => std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok()),
                 _ => Some(0),
             };
-            match before {
-                Some(before) => {
-                    let value = (before + 1).to_string().into_bytes();
-                    (Some(Content::Text { value, until_ms: Some(until(*ttl)) }), Written::Count(before + 1))
+            match before.and_then(|before| before.checked_add(1)) {
+                Some(count) => {
+                    let value = count.to_string().into_bytes();
+                    (Some(Content::Text { value, until_ms: Some(until(*ttl)) }), Written::Count(u64::try_from(count).unwrap_or(0)))
                 }
-                None => (content, Written::Failed("ERR the key holds no number".to_owned())),
+                None => (content, Written::Failed("ERR the key holds no number that can be counted up".to_owned())),
             }
         }
         (_, Some(content)) => wrong_type(content),
@@ -233,43 +260,47 @@ impl Store for Handle {
     }
 
     fn write(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreError> {
-        let space = &self.shared.settings.keys;
         let transaction = self.shared.database.begin_write().map_err(away)?;
         let mut written = Vec::with_capacity(writes.len());
         {
             let mut table = transaction.open_table(ENTRIES).map_err(away)?;
             for write in writes {
-                let key = space.render(write.key());
-                let before = table.get(key.as_str()).map_err(away)?.and_then(|bytes| Content::decode(bytes.value()));
-                let (after, outcome) = change(before.filter(|content| !content.has_ended(now_ms())), write);
-                match after {
-                    Some(content) => drop(table.insert(key.as_str(), content.encode().as_slice()).map_err(away)?),
-                    None => drop(table.remove(key.as_str()).map_err(away)?),
-                }
-                written.push(outcome);
+                written.push(self.write_one(&mut table, write)?);
             }
+            let ending =
+                writes.iter().filter(|write| matches!(write, Write::SetText { ttl: Some(_), .. } | Write::Increment { .. }));
+            self.purge(&mut table, ending.count() * PURGE)?;
         }
         transaction.commit().map_err(away)?;
-        let changes: Vec<Change> = writes.iter().map(|write| Change::Key(write.key().clone())).collect();
-        self.announce(&changes);
+        self.announce(writes.iter().map(Write::key));
         Ok(written)
     }
 
-    fn list(&mut self, kind: KeyKind, visit: &mut dyn FnMut(Key) -> ControlFlow<()>) -> Result<(), StoreError> {
-        let space = self.shared.settings.keys.clone();
-        let mut after: Option<String> = None;
-        loop {
-            // A page at a time, so that no reader keeps old pages of the database alive for long.
-            let page = self.page(after.as_deref())?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            let keys = page.iter().filter(|(_, ended)| !ended).filter_map(|(name, _)| space.parse(name.as_bytes()));
-            for key in keys.filter(|key| KeyKind::of(key) == Some(kind)) {
-                if visit(key).is_break() {
-                    return Ok(());
-                }
+    fn list_page(&mut self, kind: KeyKind, page: &Page) -> Result<(Vec<Key>, Option<Page>), StoreError> {
+        // A page at a time, so that no reader keeps old pages of the database alive for long.
+        let rows = self.rows(page.after.as_deref())?;
+        let more = rows.last().map(|(last, _)| Page { after: Some(last.clone()), ..Page::default() });
+        let space = &self.shared.settings.keys;
+        let keys = rows.iter().filter(|(_, ended)| !ended).filter_map(|(name, _)| space.parse(name.as_bytes()));
+        Ok((keys.filter(|key| KeyKind::of(key) == Some(kind)).collect(), more))
+    }
+
+    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
+        let name = self.shared.settings.keys.render(key);
+        let transaction = self.shared.database.begin_write().map_err(away)?;
+        {
+            let mut table = transaction.open_table(ENTRIES).map_err(away)?;
+            let content = table.get(name.as_str()).map_err(away)?.and_then(|bytes| Content::decode(bytes.value()));
+            let Some(Content::Hash(mut fields)) = content else { return Ok(false) };
+            if fields.get(field).is_none_or(|value| value != old) {
+                return Ok(false);
             }
+            fields.insert(field.to_vec(), new.to_vec());
+            table.insert(name.as_str(), Content::Hash(fields).encode().as_slice()).map_err(away)?;
         }
+        transaction.commit().map_err(away)?;
+        self.announce(std::iter::once(key));
+        Ok(true)
     }
 
     fn ping(&mut self) -> Result<(), StoreError> {
@@ -279,21 +310,79 @@ impl Store for Handle {
 
 impl Handle {
     /// Returns the next keys behind `after`, and whether each has ended.
-    fn page(&self, after: Option<&str>) -> Result<Vec<(String, bool)>, StoreError> {
-        use std::ops::Bound::{Excluded, Unbounded};
+    fn rows(&self, after: Option<&str>) -> Result<Vec<(String, bool)>, StoreError> {
         let read = self.shared.database.begin_read().map_err(away)?;
         let table = read.open_table(ENTRIES).map_err(away)?;
-        let range = (after.map_or(Unbounded, Excluded), Unbounded);
         let now = now_ms();
-        table
-            .range::<&str>(range)
-            .map_err(away)?
-            .take(PAGE)
-            .map(|row| {
+        let rows = table.range::<&str>((after.map_or(Unbounded, Excluded), Unbounded)).map_err(away)?.take(PAGE);
+        rows.map(|row| {
+            let (key, value) = row.map_err(away)?;
+            Ok((key.value().to_owned(), has_ended(value.value(), now)))
+        })
+        .collect()
+    }
+
+    fn write_one(&self, table: &mut Entries<'_>, write: &Write) -> Result<Written, StoreError> {
+        let key = self.shared.settings.keys.render(write.key());
+        let now = now_ms();
+        let before = match table.get(key.as_str()).map_err(away)? {
+            Some(bytes) if !has_ended(bytes.value(), now) => match Content::decode(bytes.value()) {
+                None if matches!(write, Write::SetText { .. } | Write::Remove(_)) => Some(Content::Hash(BTreeMap::new())),
+                None => return Ok(Written::Failed("the record is damaged".to_owned())),
+                content => content,
+            },
+            _ => None,
+        };
+        let (after, outcome) = change(before, write);
+        match after {
+            Some(_) if matches!(outcome, Written::Failed(_)) => {}
+            Some(content) => drop(table.insert(key.as_str(), content.encode().as_slice()).map_err(away)?),
+            None => drop(table.remove(key.as_str()).map_err(away)?),
+        }
+        Ok(outcome)
+    }
+
+    /// Looks at up to `most` keys of the kinds that end, from where the last call stopped, and removes those that have.
+    fn purge(&self, table: &mut Entries<'_>, most: usize) -> Result<(), StoreError> {
+        if most == 0 {
+            return Ok(());
+        }
+        let mut purged_to = self.shared.purged_to.lock().unwrap_or_else(PoisonError::into_inner);
+        let prefix = self.shared.settings.keys.prefix();
+        let kinds = [format!("{prefix}ban:{{"), format!("{prefix}shield:{{")];
+        let now = now_ms();
+        let mut ended = Vec::new();
+        let mut left = most;
+        for kind in &kinds {
+            if purged_to.as_str() >= kind.as_str() && !purged_to.starts_with(kind.as_str()) {
+                continue;
+            }
+            let from = if purged_to.starts_with(kind.as_str()) { purged_to.clone() } else { kind.clone() };
+            let mut last = None;
+            for row in table.range::<&str>((Excluded(from.as_str()), Unbounded)).map_err(away)?.take(left) {
                 let (key, value) = row.map_err(away)?;
-                Ok((key.value().to_owned(), Content::decode(value.value()).is_some_and(|content| content.has_ended(now))))
-            })
-            .collect()
+                if !key.value().starts_with(kind.as_str()) {
+                    break;
+                }
+                left -= 1;
+                last = Some(key.value().to_owned());
+                if has_ended(value.value(), now) {
+                    ended.push(key.value().to_owned());
+                }
+            }
+            if left == 0 {
+                *purged_to = last.unwrap_or_default();
+                break;
+            }
+        }
+        if left > 0 {
+            // All were looked at: the next call begins anew.
+            purged_to.clear();
+        }
+        for key in ended {
+            table.remove(key.as_str()).map_err(away)?;
+        }
+        Ok(())
     }
 }
 

@@ -139,6 +139,14 @@ impl KeyKind {
     }
 }
 
+/// Where a listing stands; the default is its beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    node: usize,
+    cursor: u64,
+    after: Option<String>,
+}
+
 /// Answers questions. One connection; an error ends its use.
 pub trait Store: Send {
     /// Returns what each key holds, in the order of `keys`; one round trip, in a cluster one per node concerned.
@@ -153,11 +161,35 @@ pub trait Store: Send {
     /// No answer, or not all of it: some of the changes may have been made.
     fn write(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreError>;
 
+    /// Returns some of the keys of a kind, and where to go on; `None` is the end. A key that changes meanwhile may come twice.
+    ///
+    /// The work of one call is bounded, so a page may be empty. Another connection may go on where this one ended.
+    ///
+    /// # Errors
+    /// No answer, or not all of it.
+    fn list_page(&mut self, kind: KeyKind, page: &Page) -> Result<(Vec<Key>, Option<Page>), StoreError>;
+
     /// Calls `visit` with each key of a kind, page by page, until it breaks off. A key that changes meanwhile may come twice.
     ///
     /// # Errors
     /// No answer, or not all of it.
-    fn list(&mut self, kind: KeyKind, visit: &mut dyn FnMut(Key) -> ControlFlow<()>) -> Result<(), StoreError>;
+    fn list(&mut self, kind: KeyKind, visit: &mut dyn FnMut(Key) -> ControlFlow<()>) -> Result<(), StoreError> {
+        let mut next = Some(Page::default());
+        while let Some(page) = next.take() {
+            let (keys, more) = self.list_page(kind, &page)?;
+            if keys.into_iter().any(|key| visit(key).is_break()) {
+                break;
+            }
+            next = more;
+        }
+        Ok(())
+    }
+
+    /// Replaces the value of a field, if it is still `old`; returns whether it did. Nobody else's change comes in between.
+    ///
+    /// # Errors
+    /// No answer, or the key can't be written; the field may have been replaced.
+    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<bool, StoreError>;
 
     /// Asks whether the store is there.
     ///

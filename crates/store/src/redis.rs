@@ -7,15 +7,15 @@ mod commands;
 mod nodes;
 mod watch;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use ::redis::{ErrorKind, RedisError, ServerErrorKind, TlsCertificates};
+use ::redis::{ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, TlsCertificates, Value};
 use midge_core::entry::Entry;
 use midge_core::key::{Key, KeySpace};
 
 use crate::url::TlsFiles;
-use crate::{Backend, KeyKind, Store, StoreError, StoreSettings, StoreUrl, Watch, Write, Written};
+use crate::{Backend, KeyKind, Page, Store, StoreError, StoreSettings, StoreUrl, Watch, Write, Written};
 use nodes::Nodes;
 
 /// How often a batch is tried again after a cluster has moved some of its keys.
@@ -30,6 +30,8 @@ struct Shared {
     url: StoreUrl,
     settings: StoreSettings,
     certificates: Option<TlsCertificates>,
+    /// Which of the servers that the URL names answered last, so that one that is gone is waited for once only.
+    seed: AtomicUsize,
 }
 
 impl Redis {
@@ -37,7 +39,9 @@ impl Redis {
         // Somebody may have chosen a provider before, which is as good.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let certificates = url.tls.as_ref().map(read_certificates).transpose()?;
-        Ok(Self { shared: Arc::new(Shared { url: url.clone(), settings: settings.clone(), certificates }) })
+        Ok(Self {
+            shared: Arc::new(Shared { url: url.clone(), settings: settings.clone(), certificates, seed: AtomicUsize::new(0) }),
+        })
     }
 }
 
@@ -74,15 +78,17 @@ struct Connected {
     nodes: Nodes,
 }
 
+/// What the two answers to one item were.
+type Answers = Result<[Value; 2], RedisError>;
+
 impl Connected {
-    /// Sends one command per item to whoever has its key, all of one server in one pipeline, and reads all answers.
+    /// Sends two commands per item to whoever has its key, all of one server in one pipeline, and reads all answers.
     fn ask<T, A>(
         &mut self,
         items: &[T],
         key: impl Fn(&T) -> &Key,
-        command: impl Fn(&mut ::redis::Pipeline, &T, &str),
-        answer: impl Fn(&T, Result<&[::redis::Value], &RedisError>) -> Result<A, StoreError>,
-        commands_per_item: usize,
+        command: impl Fn(&mut Pipeline, &T, &str),
+        answer: impl Fn(&T, Answers) -> Result<A, StoreError>,
     ) -> Result<Vec<A>, StoreError> {
         let keys: Vec<String> = items.iter().map(|item| self.nodes.keys().render(key(item))).collect();
         let mut answers: Vec<Option<A>> = items.iter().map(|_| None).collect();
@@ -91,29 +97,28 @@ impl Connected {
             let mut moved = Vec::new();
             for (node, of_node) in self.nodes.group(&keys, &missing)? {
                 let mut pipeline = ::redis::pipe();
-                pipeline.ignore_errors();
                 for at in &of_node {
                     command(&mut pipeline, &items[*at], &keys[*at]);
                 }
-                let values = self.nodes.query(node, &pipeline)?;
-                for (at, values) in of_node.into_iter().zip(values.chunks(commands_per_item)) {
-                    match values.iter().find_map(|value| value.as_ref().err()) {
-                        Some(error) if is_move(error) => moved.push(at),
-                        Some(error) if is_away(error) => return Err(classify(error)),
-                        Some(error) => answers[at] = Some(answer(&items[at], Err(error))?),
-                        None => {
-                            let values: Vec<::redis::Value> =
-                                values.iter().filter_map(|value| value.as_ref().ok().cloned()).collect();
-                            answers[at] = Some(answer(&items[at], Ok(&values))?);
+                let mut values = self.nodes.query(node, &pipeline)?.into_iter();
+                for at in of_node {
+                    match pair(&mut values)? {
+                        Err(error) if is_ask(&error) => {
+                            let mut pipeline = ::redis::pipe();
+                            command(&mut pipeline, &items[at], &keys[at]);
+                            match self.nodes.query_importing(&error, &pipeline)? {
+                                Some(values) => answers[at] = Some(answer(&items[at], pair(&mut values.into_iter())?)?),
+                                None => moved.push(at),
+                            }
                         }
+                        Err(error) if is_move(&error) => moved.push(at),
+                        Err(error) if is_away(&error) => return Err(classify(&error)),
+                        values => answers[at] = Some(answer(&items[at], values)?),
                     }
                 }
             }
             if moved.is_empty() {
-                return answers
-                    .into_iter()
-                    .map(|answer| answer.ok_or_else(|| StoreError::Away("an answer is missing".to_owned())))
-                    .collect();
+                return answers.into_iter().map(|answer| answer.ok_or_else(incomplete)).collect();
             }
             self.nodes.look_again()?;
             missing = moved;
@@ -122,50 +127,70 @@ impl Connected {
     }
 }
 
+fn incomplete() -> StoreError {
+    StoreError::Away("an answer is missing".to_owned())
+}
+
+/// Takes the answers to one item, of which the first error counts.
+fn pair(values: &mut impl Iterator<Item = RedisResult<Value>>) -> Result<Answers, StoreError> {
+    let (first, second) = values.next().zip(values.next()).ok_or_else(incomplete)?;
+    Ok(first.and_then(|first| Ok([first, second?])))
+}
+
 impl Store for Connected {
     fn read(&mut self, keys: &[Key]) -> Result<Vec<Entry>, StoreError> {
         let most = self.nodes.max_fields();
-        self.ask(keys, |key| key, commands::read, |key, values| Ok(commands::entry(key, values, most)), 2)
+        self.ask(keys, |key| key, commands::read, |key, values| commands::entry(key, values, most))
     }
 
     fn write(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreError> {
-        self.ask(writes, Write::key, commands::write, |_, values| Ok(commands::written(values)), 2)
+        self.ask(writes, Write::key, commands::write, |_, values| Ok(commands::written(values)))
     }
 
-    fn list(&mut self, kind: KeyKind, visit: &mut dyn FnMut(Key) -> ControlFlow<()>) -> Result<(), StoreError> {
-        let pattern = commands::pattern(self.nodes.keys(), kind);
-        for node in 0..self.nodes.len() {
-            let mut cursor = 0_u64;
-            loop {
-                let mut scan = ::redis::cmd("SCAN");
-                scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1_000);
-                let (next, keys): (u64, Vec<Vec<u8>>) = self.nodes.query_one(node, &scan)?;
-                for key in keys.iter().filter_map(|key| self.nodes.keys().parse(key)) {
-                    if KeyKind::of(&key) == Some(kind) && visit(key).is_break() {
-                        return Ok(());
-                    }
-                }
-                cursor = next;
-                if cursor == 0 {
-                    break;
-                }
-            }
+    fn list_page(&mut self, kind: KeyKind, page: &Page) -> Result<(Vec<Key>, Option<Page>), StoreError> {
+        let mut scan = ::redis::cmd("SCAN");
+        scan.arg(page.cursor).arg("MATCH").arg(commands::pattern(self.nodes.keys(), kind)).arg("COUNT").arg(1_000);
+        let (cursor, names): (u64, Vec<Vec<u8>>) = self.nodes.query_one(page.node, &scan)?;
+        let keys = names.iter().filter_map(|name| self.nodes.keys().parse(name)).filter(|key| KeyKind::of(key) == Some(kind));
+        let next = match cursor {
+            0 => Some(page.node + 1).filter(|node| *node < self.nodes.len()).map(|node| Page { node, ..Page::default() }),
+            cursor => Some(Page { node: page.node, cursor, after: None }),
+        };
+        Ok((keys.collect(), next))
+    }
+
+    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
+        let name = self.nodes.keys().render(key);
+        let node = self.nodes.of(&name)?;
+        let mut look = ::redis::pipe();
+        look.cmd("WATCH").arg(&name).cmd("HGET").arg(&name).arg(field);
+        let [_, found] = pair(&mut self.nodes.query(node, &look)?.into_iter())?.map_err(|error| classify(&error))?;
+        let mut change = ::redis::pipe();
+        if found != Value::BulkString(old.to_vec()) {
+            self.nodes.query_one::<Value>(node, &::redis::cmd("UNWATCH"))?;
+            return Ok(false);
         }
-        Ok(())
+        change.cmd("MULTI").cmd("HSET").arg(&name).arg(field).arg(new).cmd("EXEC");
+        let answers = self.nodes.query(node, &change)?.into_iter().collect::<RedisResult<Vec<Value>>>();
+        let answers = answers.map_err(|error| classify(&error))?;
+        Ok(answers.last().is_some_and(|answer| *answer != Value::Nil))
     }
 
     fn ping(&mut self) -> Result<(), StoreError> {
-        for node in 0..self.nodes.len() {
-            self.nodes.query_one::<::redis::Value>(node, &::redis::cmd("PING"))?;
-        }
-        Ok(())
+        self.nodes.ping(std::time::Duration::MAX)
     }
 }
 
 fn is_move(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::TryAgain))
+    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::TryAgain))
 }
 
+/// Returns whether the key is on its way to another server, which has to be asked for it this once.
+fn is_ask(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Ask))
+}
+
+/// Returns whether the server answers everybody so, whatever is asked of it.
 fn is_away(error: &RedisError) -> bool {
     matches!(
         error.kind(),
@@ -177,7 +202,7 @@ fn is_away(error: &RedisError) -> bool {
                     | ServerErrorKind::MasterDown
                     | ServerErrorKind::ReadOnly
             )
-    )
+    ) || error.code() == Some("BUSY")
 }
 
 /// Tells an error that passes from one that an operator has to do something about.
@@ -190,6 +215,17 @@ fn classify(error: &RedisError) -> StoreError {
     let refused = matches!(
         error.kind(),
         ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::Server(ServerErrorKind::NoPerm)
-    ) || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"));
+    ) || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
+        || is_no_trust(error);
     if refused { StoreError::Refused(text) } else { StoreError::Away(text) }
+}
+
+/// Returns whether TLS came to nothing: a certificate that is not to be trusted, or a server that speaks no TLS.
+fn is_no_trust(error: &RedisError) -> bool {
+    // The client library hands out its cause in the box it keeps it in.
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>());
+    cause.is_some_and(|cause| {
+        let invalid = |error: &std::io::Error| error.kind() == std::io::ErrorKind::InvalidData;
+        cause.is::<rustls::Error>() || cause.downcast_ref::<std::io::Error>().is_some_and(invalid)
+    })
 }

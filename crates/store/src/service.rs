@@ -8,6 +8,7 @@
 mod hashing;
 mod limiter;
 mod queue;
+mod reply;
 mod watcher;
 mod worker;
 
@@ -23,6 +24,7 @@ use midge_core::time::Now;
 use crate::Backend;
 use hashing::HashPool;
 use queue::{Job, Queue};
+use reply::Reply;
 
 /// What a login came to.
 pub type Verdict = Result<ClientPolicy, Refusal>;
@@ -129,7 +131,7 @@ impl Service {
             hashing: HashPool::new(settings.hash_queue),
             settings,
             health: Mutex::default(),
-            // Nothing has answered yet, and nobody shall wait for a store that may not be there.
+            // Nothing has been asked yet: the first logins wait for the first answer.
             away: AtomicBool::new(false),
             round_trip_us: AtomicU64::new(0),
             busy: AtomicU64::new(0),
@@ -148,22 +150,22 @@ impl Service {
     pub fn login(&self, hello: Hello, done: Done) {
         let now = self.shared.clock.now();
         let admission = self.shared.gate.admit(hello.clone(), Asked::Memory, now);
-        self.shared.go_on(admission, hello, done);
+        self.shared.go_on(admission, hello, Reply::new(done, || Err(Refusal::Internal)));
     }
 
     /// Goes on with an admission that the gate gave for `hello` just now.
     pub fn go_on(&self, admission: Admission, hello: Hello, done: Done) {
-        self.shared.go_on(admission, hello, done);
+        self.shared.go_on(admission, hello, Reply::new(done, || Err(Refusal::Internal)));
     }
 
     /// Has the account of `user` read, as an enhanced authentication needs it before it can be asked for.
     pub fn prepare(&self, user: &Username, done: Box<dyn FnOnce(Asked) + Send>) {
+        let reply = Reply::new(done, || Asked::StoreAway);
         if self.shared.away.load(Ordering::Acquire) {
-            return done(Asked::StoreAway);
+            return reply.send(Asked::StoreAway);
         }
-        if let Err(Job::Prepare { done, .. }) = self.shared.queue.push(Job::Prepare { user: user.clone(), done }) {
+        if self.shared.queue.push(Job::Prepare { user: user.clone(), reply }).is_err() {
             self.shared.busy.fetch_add(1, Ordering::Relaxed);
-            done(Asked::StoreAway);
         }
     }
 
@@ -206,7 +208,9 @@ impl Drop for Service {
     /// Ends the threads and waits for them: a host may unmap this code afterwards.
     fn drop(&mut self) {
         self.shared.queue.stop();
-        self.shared.hashing.stop();
+        for reply in self.shared.hashing.stop() {
+            self.shared.refuse_busy(reply);
+        }
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -214,46 +218,48 @@ impl Drop for Service {
 }
 
 impl Shared {
-    fn go_on(&self, admission: Admission, hello: Hello, done: Done) {
+    fn go_on(&self, admission: Admission, hello: Hello, reply: Reply<Verdict>) {
         match admission {
-            Admission::Admitted(policy) => done(Ok(policy)),
+            Admission::Admitted(policy) => reply.send(Ok(policy)),
             Admission::Refused(refusal) => {
                 self.queue.nudge();
-                done(Err(refusal));
+                reply.send(Err(refusal));
             }
             // Nobody waits for a store that is known not to answer.
             Admission::Load(_) if self.away.load(Ordering::Acquire) => {
-                self.finish(self.gate.admit(hello, Asked::StoreAway, self.clock.now()), done);
+                self.finish(self.gate.admit(hello, Asked::StoreAway, self.clock.now()), reply);
             }
-            Admission::Load(_) => {
-                if let Err(Job::Login { done, .. }) = self.queue.push(Job::Login { hello, done }) {
-                    self.refuse_busy(done);
-                }
-            }
-            Admission::Hash(job) => self.hash(*job, done),
+            Admission::Load(_) => self.queue_login(hello, reply),
+            Admission::Hash(job) => self.hash(*job, reply),
         }
     }
 
     /// Ends the login of somebody the store was asked about.
-    fn finish(&self, admission: Admission, done: Done) {
+    fn finish(&self, admission: Admission, reply: Reply<Verdict>) {
         match admission {
-            Admission::Admitted(policy) => done(Ok(policy)),
-            Admission::Refused(refusal) => done(Err(refusal)),
-            Admission::Hash(job) => self.hash(*job, done),
+            Admission::Admitted(policy) => reply.send(Ok(policy)),
+            Admission::Refused(refusal) => reply.send(Err(refusal)),
+            Admission::Hash(job) => self.hash(*job, reply),
             // The gate never asks for what it was just given.
-            Admission::Load(_) => done(Err(Refusal::Internal)),
+            Admission::Load(_) => reply.send(Err(Refusal::Internal)),
         }
     }
 
-    fn hash(&self, job: HashJob, done: Done) {
-        if let Err(done) = self.hashing.push(job, done) {
-            self.refuse_busy(done);
+    fn queue_login(&self, hello: Hello, reply: Reply<Verdict>) {
+        if let Err(Job::Login { reply, .. }) = self.queue.push(Job::Login { hello, reply }) {
+            self.refuse_busy(reply);
         }
     }
 
-    fn refuse_busy(&self, done: Done) {
+    fn hash(&self, job: HashJob, reply: Reply<Verdict>) {
+        if let Err(reply) = self.hashing.push(job, reply) {
+            self.refuse_busy(reply);
+        }
+    }
+
+    fn refuse_busy(&self, reply: Reply<Verdict>) {
         self.busy.fetch_add(1, Ordering::Relaxed);
-        done(Err(Refusal::Busy));
+        reply.send(Err(Refusal::Busy));
     }
 
     fn note(&self, update: impl FnOnce(&mut Health)) {

@@ -6,14 +6,15 @@ use ::redis::{Pipeline, RedisError, Value};
 use midge_core::entry::{Entry, Fields};
 use midge_core::key::{Key, KeySpace};
 
-use crate::{KeyKind, Write, Written};
+use super::classify;
+use crate::{KeyKind, StoreError, Write, Written};
 
 /// Adds the two commands that read `key`.
 pub(super) fn read(pipeline: &mut Pipeline, key: &Key, rendered: &str) {
     if is_text(key) {
         pipeline.cmd("GET").arg(rendered).cmd("PTTL").arg(rendered);
     } else {
-        // The second command tells "no such key" from nothing else and keeps every item at two answers.
+        // The second command adds nothing and keeps every item at two answers.
         pipeline.cmd("HGETALL").arg(rendered).cmd("EXISTS").arg(rendered);
     }
 }
@@ -23,29 +24,34 @@ fn is_text(key: &Key) -> bool {
 }
 
 /// Returns what the two answers of [`read`] say.
-pub(super) fn entry(key: &Key, values: Result<&[Value], &RedisError>, most: usize) -> Entry {
-    let values = match values {
-        Ok(values) => values,
-        Err(error) => return Entry::Unreadable(unreadable(key, error)),
-    };
-    match values {
-        [Value::Nil, _] => Entry::Missing,
-        [Value::BulkString(value), Value::Int(ttl)] => {
-            Entry::Text { value: value.clone(), ttl: u64::try_from(*ttl).ok().map(Duration::from_millis) }
+///
+/// # Errors
+/// The answer is not about this key: a server that refuses us has not said that a key can't be read.
+pub(super) fn entry(key: &Key, values: Result<[Value; 2], RedisError>, most: usize) -> Result<Entry, StoreError> {
+    Ok(match values {
+        Err(error) => unreadable(key, &error)?,
+        Ok([Value::Nil, _]) => Entry::Missing,
+        Ok([Value::BulkString(value), Value::Int(ttl)]) => {
+            Entry::Text { value, ttl: u64::try_from(ttl).ok().map(Duration::from_millis) }
         }
-        [Value::Map(pairs), _] if pairs.len() > most => too_large(pairs.len(), most),
-        [Value::Map(pairs), _] => fields(pairs.iter().map(|(field, value)| (field, value))),
-        [Value::Array(flat), _] if flat.len() / 2 > most => too_large(flat.len() / 2, most),
-        [Value::Array(flat), _] => fields(flat.as_chunks::<2>().0.iter().map(|[field, value]| (field, value))),
-        _ => Entry::Unreadable("the answer is of an unknown form".to_owned()),
-    }
+        Ok([Value::Map(pairs), _]) if pairs.len() > most => too_large(pairs.len(), most),
+        Ok([Value::Map(pairs), _]) => fields(pairs.into_iter()),
+        Ok([Value::Array(flat), _]) if flat.len() / 2 > most => too_large(flat.len() / 2, most),
+        Ok([Value::Array(flat), _]) => {
+            let mut flat = flat.into_iter();
+            fields(std::iter::from_fn(|| flat.next().zip(flat.next())))
+        }
+        Ok(_) => return Err(StoreError::Away("the answer is of an unknown form".to_owned())),
+    })
 }
 
-fn unreadable(key: &Key, error: &RedisError) -> String {
+fn unreadable(key: &Key, error: &RedisError) -> Result<Entry, StoreError> {
     match error.code() {
-        Some("WRONGTYPE") if is_text(key) => "holds another type; a string is expected".to_owned(),
-        Some("WRONGTYPE") => "holds another type; a hash is expected".to_owned(),
-        _ => format!("{} {}", error.code().unwrap_or("error"), error.detail().unwrap_or_default()),
+        Some("WRONGTYPE") if is_text(key) => Ok(Entry::Unreadable("holds another type; a string is expected".to_owned())),
+        Some("WRONGTYPE") => Ok(Entry::Unreadable("holds another type; a hash is expected".to_owned())),
+        // Counts of failures decide about nobody who shows the right password.
+        Some("NOPERM") if matches!(key, Key::Shield(_)) => Ok(Entry::Unreadable("may not be read".to_owned())),
+        _ => Err(classify(error)),
     }
 }
 
@@ -53,7 +59,7 @@ fn too_large(found: usize, most: usize) -> Entry {
     Entry::Unreadable(format!("has {found} fields, at most {most} are read"))
 }
 
-fn fields<'v>(pairs: impl Iterator<Item = (&'v Value, &'v Value)>) -> Entry {
+fn fields(pairs: impl Iterator<Item = (Value, Value)>) -> Entry {
     let fields: Option<Fields> = pairs.map(|(field, value)| Some((bytes(field)?, bytes(value)?))).collect();
     match fields {
         Some(fields) if fields.is_empty() => Entry::Missing,
@@ -62,11 +68,12 @@ fn fields<'v>(pairs: impl Iterator<Item = (&'v Value, &'v Value)>) -> Entry {
     }
 }
 
-fn bytes(value: &Value) -> Option<Vec<u8>> {
+/// Returns the bytes of a string, whichever of its forms the server chose.
+pub(super) fn bytes(value: Value) -> Option<Vec<u8>> {
     match value {
-        Value::BulkString(bytes) => Some(bytes.clone()),
-        Value::SimpleString(text) => Some(text.clone().into_bytes()),
-        Value::VerbatimString { text, .. } => Some(text.clone().into_bytes()),
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.into_bytes()),
+        Value::Okay => Some(b"OK".to_vec()),
         Value::Int(number) => Some(number.to_string().into_bytes()),
         _ => None,
     }
@@ -109,9 +116,9 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 /// Returns what the two answers of [`write`] say.
-pub(super) fn written(values: Result<&[Value], &RedisError>) -> Written {
+pub(super) fn written(values: Result<[Value; 2], RedisError>) -> Written {
     match values {
-        Ok([Value::Int(count), _]) => Written::Count(u64::try_from(*count).unwrap_or(0)),
+        Ok([Value::Int(count), _]) => Written::Count(u64::try_from(count).unwrap_or(0)),
         Ok(_) => Written::Count(1),
         Err(error) => Written::Failed(format!("{} {}", error.code().unwrap_or("error"), error.detail().unwrap_or_default())),
     }

@@ -2,19 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use ::redis::{
     Client, Cmd, Connection, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion,
-    RedisConnectionInfo, RedisResult, Value,
+    RedisConnectionInfo, RedisError, RedisResult, Value,
 };
 use midge_core::key::KeySpace;
 
-use super::{Shared, classify};
+use super::{Shared, classify, is_away};
 use crate::StoreError;
 use crate::url::{Address, Login, Place};
 
 /// How many hash slots a cluster has (Redis Cluster specification).
 const SLOTS: u16 = 16_384;
+
+/// The least time that one of several named servers gets to answer.
+const LEAST_SHARE: Duration = Duration::from_millis(500);
 
 /// A run of hash slots, and the server that has them.
 struct Range {
@@ -26,6 +31,7 @@ struct Range {
 /// Connections to the servers of one store.
 pub(super) struct Nodes {
     shared: Arc<Shared>,
+    addresses: Vec<ConnectionAddr>,
     connections: Vec<Connection>,
     /// Empty where one server has all keys.
     ranges: Vec<Range>,
@@ -36,7 +42,7 @@ impl Nodes {
     pub(super) fn open(shared: Arc<Shared>) -> Result<Self, StoreError> {
         let (addresses, ranges) = find(&shared)?;
         let connections = addresses.iter().map(|address| shared.open(address)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { shared, connections, ranges })
+        Ok(Self { shared, addresses, connections, ranges })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -61,28 +67,106 @@ impl Nodes {
     pub(super) fn group(&self, keys: &[String], wanted: &[usize]) -> Result<BTreeMap<usize, Vec<usize>>, StoreError> {
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for at in wanted {
-            let node = match self.ranges.is_empty() {
-                true => 0,
-                false => {
-                    let slot = slot_of(keys[*at].as_bytes());
-                    let range = self.ranges.iter().find(|range| (range.first..=range.last).contains(&slot));
-                    range.ok_or_else(|| StoreError::Away(format!("the cluster has nobody for slot {slot}")))?.node
-                }
-            };
-            groups.entry(node).or_default().push(*at);
+            groups.entry(self.of(&keys[*at])?).or_default().push(*at);
         }
         Ok(groups)
     }
 
-    /// Runs a pipeline that doesn't stop at errors.
+    /// Returns the server that has `key`.
+    pub(super) fn of(&self, key: &str) -> Result<usize, StoreError> {
+        if self.ranges.is_empty() {
+            return Ok(0);
+        }
+        let slot = slot_of(key.as_bytes());
+        let range = self.ranges.iter().find(|range| (range.first..=range.last).contains(&slot));
+        Ok(range.ok_or_else(|| StoreError::Away(format!("the cluster has nobody for slot {slot}")))?.node)
+    }
+
+    /// Runs a pipeline that doesn't stop at errors about keys.
     pub(super) fn query(&mut self, node: usize, pipeline: &Pipeline) -> Result<Vec<RedisResult<Value>>, StoreError> {
-        pipeline.query(&mut self.connections[node]).map_err(|error| classify(&error))
+        let within = self.shared.settings.response_timeout;
+        exchange(self.connection(node)?, &pipeline.get_packed_pipeline(), pipeline.len(), within)
     }
 
     /// Runs one command.
     pub(super) fn query_one<T: FromRedisValue>(&mut self, node: usize, command: &Cmd) -> Result<T, StoreError> {
-        command.query(&mut self.connections[node]).map_err(|error| classify(&error))
+        let within = self.shared.settings.response_timeout;
+        ask_one(self.connection(node)?, command, within)
     }
+
+    /// Asks each server for a sign of life, to be given within `most` or the time that an answer may take.
+    pub(super) fn ping(&mut self, most: Duration) -> Result<(), StoreError> {
+        let within = self.shared.settings.response_timeout.min(most);
+        self.connections.iter_mut().try_for_each(|connection| ask_one::<Value>(connection, &::redis::cmd("PING"), within).map(drop))
+    }
+
+    /// Runs a pipeline on the server that a key is moving to, as `redirect` says; `None` where that server isn't known yet.
+    pub(super) fn query_importing(
+        &mut self,
+        redirect: &RedisError,
+        pipeline: &Pipeline,
+    ) -> Result<Option<Vec<RedisResult<Value>>>, StoreError> {
+        let named = redirect.redirect_node().and_then(|(address, _)| address.rsplit_once(':'));
+        let Some((host, port)) = named.and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?))) else {
+            return Ok(None);
+        };
+        let address = self.shared.address(&Address { host, port });
+        let Some(node) = self.addresses.iter().position(|known| *known == address) else { return Ok(None) };
+        let mut asking = ::redis::pipe();
+        for command in pipeline.cmd_iter() {
+            asking.cmd("ASKING").add_command(command.clone());
+        }
+        let answers = self.query(node, &asking)?;
+        Ok(Some(answers.into_iter().skip(1).step_by(2).collect()))
+    }
+
+    fn connection(&mut self, node: usize) -> Result<&mut Connection, StoreError> {
+        self.connections.get_mut(node).ok_or_else(|| StoreError::Away("other servers have the keys now".to_owned()))
+    }
+}
+
+/// Sends commands and returns an answer to each, or the first failure of the connection, all within a time.
+///
+/// The client library's own way reads on after a failure, and waits the whole time again for each command.
+pub(super) fn exchange(
+    connection: &mut Connection,
+    commands: &[u8],
+    count: usize,
+    within: Duration,
+) -> Result<Vec<RedisResult<Value>>, StoreError> {
+    let end = Instant::now() + within;
+    let late = || StoreError::Away("no answer in time".to_owned());
+    let broken = |error: RedisError| classify(&error);
+    connection.set_write_timeout(Some(within)).map_err(broken)?;
+    connection.send_packed_command(commands).map_err(broken)?;
+    let mut answers = Vec::with_capacity(count);
+    let mut allowed = Duration::MAX;
+    while answers.len() < count {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(late());
+        }
+        // Set again only where it makes a difference: it costs a call of the system.
+        if left < allowed - within / 16 {
+            connection.set_read_timeout(Some(left)).map_err(broken)?;
+            allowed = left;
+        }
+        match connection.recv_response() {
+            // Announcements reach the connection's own receiver.
+            Ok(Value::Push { .. }) => {}
+            Ok(Value::ServerError(error)) => answers.push(Err(error.into())),
+            Ok(value) => answers.push(Ok(value)),
+            Err(error) => return Err(classify(&error)),
+        }
+    }
+    Ok(answers)
+}
+
+/// Runs one command whose error is an error.
+pub(super) fn ask_one<T: FromRedisValue>(connection: &mut Connection, command: &Cmd, within: Duration) -> Result<T, StoreError> {
+    let answer = exchange(connection, &command.get_packed_command(), 1, within)?.swap_remove(0);
+    let value = answer.map_err(|error| classify(&error))?;
+    T::from_redis_value(value).map_err(|error| StoreError::Away(error.to_string()))
 }
 
 /// Returns the servers that take writes, and in a cluster which of them has which slots.
@@ -101,27 +185,46 @@ pub(super) fn masters(shared: &Shared) -> Result<Vec<ConnectionAddr>, StoreError
     find(shared).map(|(addresses, _)| addresses)
 }
 
-/// Asks the sentinels, in their order, who the master is; an answer counts when that server says so itself.
-fn master(shared: &Shared, sentinels: &[Address], service: &str) -> Result<Address, StoreError> {
-    let mut last = StoreError::Away("no sentinel is named".to_owned());
-    for sentinel in sentinels {
-        match ask_sentinel(shared, sentinel, service) {
-            Ok(address) => return Ok(address),
+/// Asks servers that the URL names, one after the other, from the one that answered last.
+fn ask_around<T>(
+    shared: &Shared,
+    seeds: &[Address],
+    ask: impl Fn(&Address, Duration) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let count = seeds.len().max(1);
+    let first = shared.seed.load(Ordering::Relaxed);
+    let share = shared.settings.connect_timeout / u32::try_from(count).unwrap_or(u32::MAX);
+    let share = share.max(LEAST_SHARE).min(shared.settings.connect_timeout);
+    let mut last = StoreError::Away("no server is named".to_owned());
+    for at in (0..seeds.len()).map(|step| (first + step) % count) {
+        match ask(&seeds[at], share) {
+            Ok(answer) => {
+                shared.seed.store(at, Ordering::Relaxed);
+                return Ok(answer);
+            }
             Err(error) => last = error,
         }
     }
-    Err(StoreError::Away(format!("no sentinel knows a master of {service}: {last}")))
+    Err(last)
 }
 
-fn ask_sentinel(shared: &Shared, sentinel: &Address, service: &str) -> Result<Address, StoreError> {
-    let mut connection = shared.open_as(&shared.address(sentinel), &shared.url.sentinel_login, 0)?;
+/// Returns whom the sentinels call the master; an answer counts when that server says so itself.
+fn master(shared: &Shared, sentinels: &[Address], service: &str) -> Result<Address, StoreError> {
+    ask_around(shared, sentinels, |sentinel, share| ask_sentinel(shared, sentinel, service, share)).map_err(|error| match error {
+        StoreError::Away(last) => StoreError::Away(format!("no sentinel knows a master of {service}: {last}")),
+        refused => refused,
+    })
+}
+
+fn ask_sentinel(shared: &Shared, sentinel: &Address, service: &str, within: Duration) -> Result<Address, StoreError> {
+    let mut connection = shared.open_as(&shared.address(sentinel), &shared.url.sentinel_login, 0, within)?;
     let mut command = ::redis::cmd("SENTINEL");
     command.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
-    let answer: Option<(String, u16)> = command.query(&mut connection).map_err(|error| classify(&error))?;
+    let answer: Option<(String, u16)> = ask_one(&mut connection, &command, within)?;
     let (host, port) = answer.ok_or_else(|| StoreError::Away(format!("sentinel {sentinel} doesn't know {service}")))?;
     let address = Address { host, port };
-    let mut master = shared.open(&shared.address(&address))?;
-    let role: Vec<Value> = ::redis::cmd("ROLE").query(&mut master).map_err(|error| classify(&error))?;
+    let mut master = shared.open_as(&shared.address(&address), &shared.url.login, 0, within)?;
+    let role: Vec<Value> = ask_one(&mut master, &::redis::cmd("ROLE"), within)?;
     match role.first() {
         Some(Value::BulkString(role)) if role == b"master" => Ok(address),
         _ => Err(StoreError::Away(format!("{address} is not the master yet"))),
@@ -129,22 +232,15 @@ fn ask_sentinel(shared: &Shared, sentinel: &Address, service: &str) -> Result<Ad
 }
 
 fn cluster(shared: &Shared, seeds: &[Address]) -> Result<(Vec<ConnectionAddr>, Vec<Range>), StoreError> {
-    let mut last = StoreError::Away("no server of the cluster is named".to_owned());
-    for seed in seeds {
-        match slots(shared, seed) {
-            Ok(found) => return Ok(found),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    ask_around(shared, seeds, |seed, share| slots(shared, seed, share))
 }
 
 type SlotRow = (u16, u16, Vec<Value>);
 
-fn slots(shared: &Shared, seed: &Address) -> Result<(Vec<ConnectionAddr>, Vec<Range>), StoreError> {
-    let mut connection = shared.open(&shared.address(seed))?;
+fn slots(shared: &Shared, seed: &Address, within: Duration) -> Result<(Vec<ConnectionAddr>, Vec<Range>), StoreError> {
+    let mut connection = shared.open_as(&shared.address(seed), &shared.url.login, 0, within)?;
     let mut command = ::redis::cmd("CLUSTER");
-    let rows: Vec<Vec<Value>> = command.arg("SLOTS").query(&mut connection).map_err(|error| classify(&error))?;
+    let rows: Vec<Vec<Value>> = ask_one(&mut connection, command.arg("SLOTS"), within)?;
     let mut addresses: Vec<Address> = Vec::new();
     let mut ranges = Vec::new();
     for row in rows {
@@ -209,17 +305,29 @@ impl Shared {
 
     /// Connects to one server as the URL says.
     pub(super) fn open(&self, address: &ConnectionAddr) -> Result<Connection, StoreError> {
-        self.open_as(address, &self.url.login, self.url.database)
+        self.open_as(address, &self.url.login, self.url.database, self.settings.connect_timeout)
     }
 
-    fn open_as(&self, address: &ConnectionAddr, login: &Login, database: u32) -> Result<Connection, StoreError> {
-        let connection = match self.try_open(address, login, database, ProtocolVersion::RESP3) {
-            Err(error) if error.kind() == ErrorKind::RESP3NotSupported => {
-                self.try_open(address, login, database, ProtocolVersion::RESP2)
-            }
+    /// Connects to one server in a way that can carry announcements.
+    pub(super) fn open_for_announcements(&self, address: &ConnectionAddr) -> Result<Connection, StoreError> {
+        let within = self.settings.connect_timeout;
+        match self.try_open(address, &self.url.login, self.url.database, within, ProtocolVersion::RESP3) {
+            Err(Opening::NoResp3) => Err(StoreError::Refused("announcements need a server that speaks RESP3".to_owned())),
+            Err(Opening::Failed(error)) => Err(error),
+            Ok(connection) => Ok(connection),
+        }
+    }
+
+    fn open_as(&self, address: &ConnectionAddr, login: &Login, database: u32, within: Duration) -> Result<Connection, StoreError> {
+        let open = |protocol| self.try_open(address, login, database, within, protocol);
+        match open(ProtocolVersion::RESP3) {
+            Err(Opening::NoResp3) => open(ProtocolVersion::RESP2),
             other => other,
-        };
-        connection.map_err(|error| classify(&error))
+        }
+        .map_err(|error| match error {
+            Opening::Failed(error) => error,
+            Opening::NoResp3 => StoreError::Refused("the server speaks neither RESP3 nor RESP2".to_owned()),
+        })
     }
 
     fn try_open(
@@ -227,9 +335,11 @@ impl Shared {
         address: &ConnectionAddr,
         login: &Login,
         database: u32,
+        within: Duration,
         protocol: ProtocolVersion,
-    ) -> RedisResult<Connection> {
-        let mut info = RedisConnectionInfo::default().set_db(i64::from(database)).set_protocol(protocol).set_skip_set_lib_name();
+    ) -> Result<Connection, Opening> {
+        let end = Instant::now() + within;
+        let mut info = RedisConnectionInfo::default().set_protocol(protocol).set_skip_set_lib_name();
         if let Some(user) = &login.user {
             info = info.set_username(user);
         }
@@ -243,10 +353,38 @@ impl Shared {
             }
             _ => Client::open(info)?,
         };
-        let connection = client.get_connection_with_timeout(self.settings.connect_timeout)?;
-        connection.set_read_timeout(Some(self.settings.response_timeout))?;
-        connection.set_write_timeout(Some(self.settings.response_timeout))?;
+        let mut connection = client.get_connection_with_timeout(within)?;
+        if database != 0 {
+            let mut select = ::redis::cmd("SELECT");
+            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let answer = exchange(&mut connection, &select.arg(database).get_packed_command(), 1, left)?.swap_remove(0);
+            answer.map_err(|error| match is_away(&error) {
+                true => classify(&error),
+                false => StoreError::Refused(format!("database {database}: {}", error.detail().unwrap_or("refused"))),
+            })?;
+        }
         Ok(connection)
+    }
+}
+
+/// Why a connection could not be opened.
+enum Opening {
+    NoResp3,
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Opening {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<RedisError> for Opening {
+    fn from(error: RedisError) -> Self {
+        match error.kind() {
+            ErrorKind::RESP3NotSupported => Self::NoResp3,
+            _ => Self::Failed(classify(&error)),
+        }
     }
 }
 

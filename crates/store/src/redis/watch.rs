@@ -3,19 +3,24 @@
 //! Each server that takes writes has a connection of its own. It is asked for a sign of life several times a second:
 //! the answer brings what was announced before it, and its absence tells that the server is away.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use ::redis::{Connection, PushInfo, PushKind, Value};
+use ::redis::{Cmd, Connection, FromRedisValue, PushInfo, PushKind, RedisError, RedisResult, Value};
 
-use super::{Shared, classify, commands, nodes};
+use super::{Shared, classify, commands, is_away, nodes};
 use crate::{Change, StoreError, Watch, WatchMode, WatchPolicy};
 
 /// How often a server is asked for a sign of life; announcements come no later than this.
 const BEAT: Duration = Duration::from_millis(50);
 /// How often the servers of a cluster, or the master behind Sentinel, are found out anew.
 const TOPOLOGY: Duration = Duration::from_secs(10);
+/// How long a sign of life may take at most: shorter than an answer, since nothing counts as fresh until it is noticed.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+/// How often a server without client tracking is asked whether it was flushed, which no notification tells.
+const FLUSH_CHECK: Duration = Duration::from_millis(400);
 /// How many changes are handed out one by one; more at once count as everything.
 const MAX_CHANGES: usize = 10_000;
 
@@ -30,7 +35,7 @@ pub(super) fn open(shared: Arc<Shared>) -> Result<Box<dyn Watch>, StoreError> {
     let mut last = StoreError::Refused("no way of learning of changes is allowed".to_owned());
     for mode in ways {
         match *mode {
-            WatchMode::Polling => return Ok(Box::new(Polling { shared, last: None })),
+            WatchMode::Polling => return Ok(Box::new(Polling::open(shared)?)),
             mode => match Followed::open(shared.clone(), mode) {
                 Ok(watch) => return Ok(Box::new(watch)),
                 // Away is away for every way; only a refusal leads to the next.
@@ -45,6 +50,9 @@ pub(super) fn open(shared: Arc<Shared>) -> Result<Box<dyn Watch>, StoreError> {
 struct Node {
     connection: Connection,
     announced: Receiver<PushInfo>,
+    /// How often the server was flushed; only where it doesn't announce that.
+    flushes: Option<u64>,
+    asked_at: Instant,
 }
 
 /// A watch whose servers announce changes.
@@ -61,14 +69,17 @@ impl Followed {
         let addresses = nodes::masters(&shared)?;
         let mut followed = Vec::new();
         for address in &addresses {
-            let mut connection = shared.open(address)?;
+            let mut connection = shared.open_for_announcements(address)?;
             let (sender, announced) = channel();
             connection.set_push_sender(sender);
-            match mode {
-                WatchMode::Tracking => track(&shared, &mut connection)?,
-                _ => subscribe(&shared, &mut connection)?,
-            }
-            followed.push(Node { connection, announced });
+            let flushes = match mode {
+                WatchMode::Tracking => track(&shared, &mut connection).map(|()| None)?,
+                _ => {
+                    subscribe(&shared, &mut connection)?;
+                    Some(flushes(&shared, &mut connection)?)
+                }
+            };
+            followed.push(Node { connection, announced, flushes, asked_at: Instant::now() });
         }
         let topology = names(&addresses);
         Ok(Self { shared, mode, nodes: followed, topology, looked_at: Instant::now() })
@@ -80,19 +91,28 @@ impl Followed {
             return Ok(());
         }
         self.looked_at = Instant::now();
-        if names(&nodes::masters(&self.shared)?) == self.topology {
-            Ok(())
-        } else {
-            Err(StoreError::Away("other servers have the keys now".to_owned()))
+        match nodes::masters(&self.shared) {
+            Ok(addresses) if names(&addresses) != self.topology => {
+                Err(StoreError::Away("other servers have the keys now".to_owned()))
+            }
+            // Whom we follow still answers; who names them need not.
+            _ => Ok(()),
         }
     }
 
     fn beat(&mut self) -> Result<Vec<Change>, StoreError> {
         let mut changes = Vec::new();
         for node in &mut self.nodes {
-            ::redis::cmd("PING").query::<Value>(&mut node.connection).map_err(|error| classify(&error))?;
+            ask(&self.shared, &mut node.connection, &::redis::cmd("PING"))?.map_err(|error| classify(&error))?;
             while let Ok(push) = node.announced.try_recv() {
                 read_push(&self.shared, push, &mut changes)?;
+            }
+            if node.flushes.is_some() && node.asked_at.elapsed() >= FLUSH_CHECK {
+                node.asked_at = Instant::now();
+                let now = Some(flushes(&self.shared, &mut node.connection)?);
+                if std::mem::replace(&mut node.flushes, now) != now {
+                    changes.push(Change::Everything);
+                }
             }
         }
         if changes.len() > MAX_CHANGES {
@@ -133,16 +153,16 @@ fn track(shared: &Shared, connection: &mut Connection) -> Result<(), StoreError>
     for prefix in shared.settings.keys.policy_prefixes() {
         command.arg("PREFIX").arg(prefix);
     }
-    command.query::<Value>(connection).map(drop).map_err(|error| refused("client tracking", &error))
+    ask(shared, connection, &command)?.map(drop).map_err(|error| refused("client tracking", &error))
 }
 
 fn subscribe(shared: &Shared, connection: &mut Connection) -> Result<(), StoreError> {
     if shared.settings.watch == WatchPolicy::Auto {
         let mut command = ::redis::cmd("CONFIG");
         command.arg("GET").arg("notify-keyspace-events");
-        let answer: std::collections::HashMap<String, String> =
-            command.query(connection).map_err(|error| refused("keyspace notifications", &error))?;
-        let flags = answer.values().next().cloned().unwrap_or_default();
+        let answer = ask(shared, connection, &command)?.map_err(|error| refused("keyspace notifications", &error))?;
+        let answer = HashMap::<String, String>::from_redis_value(answer).unwrap_or_default();
+        let flags = answer.into_values().next().unwrap_or_default();
         let has = |flag: char| flags.contains(flag) || (flags.contains('A') && flag != 'K');
         if !['K', 'g', 'h', '$', 'x'].into_iter().all(has) {
             return Err(StoreError::Refused(format!("notify-keyspace-events is \"{flags}\", and needs Kghx$")));
@@ -153,13 +173,38 @@ fn subscribe(shared: &Shared, connection: &mut Connection) -> Result<(), StoreEr
     for prefix in shared.settings.keys.policy_prefixes() {
         command.arg(format!("__keyspace@{database}__:{}*", commands::literal(&prefix)));
     }
-    command.set_no_response(true);
-    command.query::<Value>(connection).map(drop).map_err(|error| refused("keyspace notifications", &error))
+    // A subscription is confirmed by announcements, its refusal is an answer: so the answer to a second command tells which.
+    let mut commands = command.get_packed_command();
+    commands.extend(::redis::cmd("PING").get_packed_command());
+    let answer = nodes::exchange(connection, &commands, 1, deadline(shared))?.swap_remove(0);
+    answer.map(drop).map_err(|error| refused("keyspace notifications", &error))
 }
 
-fn refused(what: &str, error: &::redis::RedisError) -> StoreError {
+/// Returns how often the server was told to forget everything; another number than before means that it was.
+fn flushes(shared: &Shared, connection: &mut Connection) -> Result<u64, StoreError> {
+    let mut command = ::redis::cmd("INFO");
+    command.arg("commandstats");
+    let answer = ask(shared, connection, &command)?.map_err(|error| refused("keyspace notifications", &error))?;
+    let text = commands::bytes(answer).unwrap_or_default();
+    let calls = |line: &str| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        let calls = rest.split(',').next()?.parse::<u64>().ok()?;
+        matches!(name, "flushall" | "flushdb" | "swapdb").then_some(calls)
+    };
+    Ok(String::from_utf8_lossy(&text).lines().filter_map(calls).sum())
+}
+
+fn deadline(shared: &Shared) -> Duration {
+    shared.settings.response_timeout.min(SIGN_OF_LIFE)
+}
+
+fn ask(shared: &Shared, connection: &mut Connection, command: &Cmd) -> Result<RedisResult<Value>, StoreError> {
+    Ok(nodes::exchange(connection, &command.get_packed_command(), 1, deadline(shared))?.swap_remove(0))
+}
+
+fn refused(what: &str, error: &RedisError) -> StoreError {
     match classify(error) {
-        StoreError::Away(text) if error.is_io_error() => StoreError::Away(text),
+        away if is_away(error) => away,
         StoreError::Away(text) | StoreError::Refused(text) => StoreError::Refused(format!("{what}: {text}")),
     }
 }
@@ -190,19 +235,26 @@ fn read_push(shared: &Shared, push: PushInfo, changes: &mut Vec<Change>) -> Resu
 
 /// A watch that can't tell, and says "everything" at each interval.
 struct Polling {
-    shared: Arc<Shared>,
+    interval: Duration,
+    nodes: nodes::Nodes,
     last: Option<Instant>,
+}
+
+impl Polling {
+    fn open(shared: Arc<Shared>) -> Result<Self, StoreError> {
+        Ok(Self { interval: shared.settings.poll_interval, nodes: nodes::Nodes::open(shared)?, last: None })
+    }
 }
 
 impl Watch for Polling {
     fn next(&mut self, wait: Duration) -> Result<Vec<Change>, StoreError> {
-        let interval = self.shared.settings.poll_interval;
-        let due = self.last.map_or(Duration::ZERO, |last| interval.saturating_sub(last.elapsed()));
+        let due = self.last.map_or(Duration::ZERO, |last| self.interval.saturating_sub(last.elapsed()));
         std::thread::sleep(due.min(wait));
         if due > wait {
             return Ok(Vec::new());
         }
         self.last = Some(Instant::now());
+        self.nodes.ping(SIGN_OF_LIFE)?;
         Ok(vec![Change::Everything])
     }
 

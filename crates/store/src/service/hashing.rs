@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use midge_core::gate::{Admission, HashJob, Refusal};
+use midge_core::gate::{Admission, HashJob};
 
-use super::queue::Job;
-use super::{Done, Shared};
+use super::reply::{Reply, guarded};
+use super::{Shared, Verdict};
 
 #[derive(Default)]
 struct Waiting {
-    jobs: VecDeque<(HashJob, Done)>,
+    jobs: VecDeque<(HashJob, Reply<Verdict>)>,
     stopping: bool,
 }
 
@@ -27,22 +27,25 @@ impl HashPool {
     }
 
     /// Appends a job, or gives back whom to tell that there is no room.
-    pub(super) fn push(&self, job: HashJob, done: Done) -> Result<(), Done> {
+    pub(super) fn push(&self, job: HashJob, reply: Reply<Verdict>) -> Result<(), Reply<Verdict>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.jobs.len() >= self.bound || waiting.stopping {
-            return Err(done);
+            return Err(reply);
         }
-        waiting.jobs.push_back((job, done));
+        waiting.jobs.push_back((job, reply));
         self.arrived.notify_one();
         Ok(())
     }
 
-    pub(super) fn stop(&self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).stopping = true;
+    /// Has the threads end after the job they are at; returns those who wait in vain.
+    pub(super) fn stop(&self) -> Vec<Reply<Verdict>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.stopping = true;
         self.arrived.notify_all();
+        waiting.jobs.drain(..).map(|(_, reply)| reply).collect()
     }
 
-    fn pop(&self) -> Option<(HashJob, Done)> {
+    fn pop(&self) -> Option<(HashJob, Reply<Verdict>)> {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut waiting = self
             .arrived
@@ -54,21 +57,21 @@ impl HashPool {
 
 /// The body of one hashing thread.
 pub(super) fn run(shared: &Arc<Shared>) {
-    while let Some((job, done)) = shared.hashing.pop() {
-        let hello = job.hello().clone();
-        let hashed = job.run();
-        shared.hashed.fetch_add(1, Ordering::Relaxed);
-        match shared.gate.conclude(hashed, shared.clock.now()) {
-            Admission::Admitted(policy) => done(Ok(policy)),
-            Admission::Refused(refusal) => done(Err(refusal)),
-            Admission::Load(_) => {
-                if let Err(Job::Login { done, .. }) = shared.queue.push(Job::Login { hello, done }) {
-                    shared.refuse_busy(done);
-                }
-            }
-            // The stored password changed while it was hashed; the client shall show it against the new one.
-            Admission::Hash(_) => done(Err(Refusal::Busy)),
-        }
-        shared.queue.nudge();
+    while let Some((job, reply)) = shared.hashing.pop() {
+        guarded(|| hash(shared, job, reply));
     }
+}
+
+fn hash(shared: &Shared, job: HashJob, reply: Reply<Verdict>) {
+    let hello = job.hello().clone();
+    let hashed = job.run();
+    shared.hashed.fetch_add(1, Ordering::Relaxed);
+    match shared.gate.conclude(hashed, shared.clock.now()) {
+        Admission::Admitted(policy) => reply.send(Ok(policy)),
+        Admission::Refused(refusal) => reply.send(Err(refusal)),
+        Admission::Load(_) => shared.queue_login(hello, reply),
+        // The stored password changed while this one was hashed against the old.
+        Admission::Hash(job) => shared.hash(*job, reply),
+    }
+    shared.queue.nudge();
 }

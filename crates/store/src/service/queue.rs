@@ -10,15 +10,16 @@ use midge_core::gate::{Asked, Hello};
 use midge_core::key::Key;
 use midge_core::name::Username;
 
-use super::Done;
+use super::Verdict;
+use super::reply::Reply;
 
 /// How many changed keys are kept apart; beyond, everything is read again.
-const MAX_CHANGED: usize = 50_000;
+pub(super) const MAX_CHANGED: usize = 50_000;
 
 /// A question to the store that somebody waits for.
 pub(super) enum Job {
-    Login { hello: Hello, done: Done },
-    Prepare { user: Username, done: Box<dyn FnOnce(Asked) + Send> },
+    Login { hello: Hello, reply: Reply<Verdict> },
+    Prepare { user: Username, reply: Reply<Asked> },
 }
 
 /// All that waits.
@@ -26,14 +27,15 @@ pub(super) enum Job {
 pub(super) struct Waiting {
     pub(super) jobs: Vec<Job>,
     pub(super) changed: HashSet<Key>,
-    pub(super) everything: bool,
+    /// That anything may have changed, and how often announcements had been lost before that was found.
+    pub(super) everything: Option<u64>,
     pub(super) nudged: bool,
     pub(super) stopping: bool,
 }
 
 impl Waiting {
     fn is_idle(&self) -> bool {
-        self.jobs.is_empty() && self.changed.is_empty() && !self.everything && !self.nudged && !self.stopping
+        self.jobs.is_empty() && self.changed.is_empty() && self.everything.is_none() && !self.nudged && !self.stopping
     }
 }
 
@@ -60,21 +62,22 @@ impl Queue {
         Ok(())
     }
 
-    pub(super) fn changed(&self, keys: impl IntoIterator<Item = Key>) {
+    /// Names keys that have changed, on a link that had been lost `losses` times before.
+    pub(super) fn changed(&self, keys: impl IntoIterator<Item = Key>, losses: u64) {
         let mut waiting = self.lock();
         waiting.changed.extend(keys);
         if waiting.changed.len() > MAX_CHANGED {
             waiting.changed.clear();
-            waiting.everything = true;
+            waiting.everything = Some(losses);
         }
         self.arrived.notify_one();
     }
 
     /// Says that anything may have changed; keys named before are covered by that.
-    pub(super) fn everything(&self) {
+    pub(super) fn everything(&self, losses: u64) {
         let mut waiting = self.lock();
         waiting.changed.clear();
-        waiting.everything = true;
+        waiting.everything = Some(losses);
         self.arrived.notify_one();
     }
 

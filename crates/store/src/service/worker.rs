@@ -1,28 +1,33 @@
 //! The one thread that asks the store.
 //!
-//! In each turn it takes all that waits: logins, changed keys, effects to write, and a part of the sweep that follows a gap.
+//! In each turn it takes all that waits: logins, changed keys, effects to write, and a part of the sweep that follows a gap
+//! and of the list of bans. Logins wait for at most one such part.
 //!
 //! **Away**: logins are decided from what is known; changed keys and the sweep wait.
-//! **Emptied**: a store that comes back without a single policy key, where accounts are known, was restarted empty or flushed.
-//! That is no word about anybody's account, so what is missing counts as not asked, until the bounded age is over;
-//! a key that is deleted by itself is announced by name, and counts at once.
+//! **Emptied**: see [`emptiness`].
+
+mod bans;
+mod effects;
+mod emptiness;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use midge_core::bans::Ban;
 use midge_core::directory::{Identity, Slot};
 use midge_core::entry::Entry;
-use midge_core::gate::{Admission, Asked, Effect, StoreDown};
+use midge_core::gate::{Admission, Asked, Hello};
 use midge_core::key::{Key, ShieldTarget};
 use midge_core::time::Now;
 
 use super::limiter::Limiter;
-use super::queue::Job;
-use super::{Done, Shared};
-use crate::{Backoff, KeyKind, Store, StoreError, Write, Written};
+use super::queue::{Job, MAX_CHANGED};
+use super::reply::{Reply, guarded};
+use super::{Shared, Verdict};
+use crate::{Backoff, Store, StoreError};
+use bans::Bans;
+use emptiness::Emptiness;
 
 /// How many keys one round trip asks for at most.
 const BATCH: usize = 2_048;
@@ -39,15 +44,26 @@ pub(super) fn run(shared: &Arc<Shared>) {
         backoff: Backoff::default(),
         retry_at: Duration::ZERO,
         asked_at: Duration::ZERO,
+        losses: 0,
         changed: HashSet::new(),
+        doubted: HashSet::new(),
         sweep: VecDeque::new(),
-        bans_wanted: false,
-        emptied: None,
-        empty_checked: true,
+        bans: Bans::default(),
+        emptiness: Emptiness::default(),
+        effects_at: Duration::ZERO,
         complaints: Limiter::new(6),
         flaws: Limiter::new(20),
     };
-    while worker.turn() {}
+    loop {
+        match guarded(|| worker.turn()) {
+            Some(true) => {}
+            Some(false) => return,
+            None => {
+                worker.lose(&StoreError::Away("internal error".to_owned()));
+                shared.queue.pause(HEARTBEAT);
+            }
+        }
+    }
 }
 
 struct Worker<'a> {
@@ -56,21 +72,25 @@ struct Worker<'a> {
     backoff: Backoff,
     retry_at: Duration,
     asked_at: Duration,
+    /// How often announcements had been lost before the epoch that counts.
+    losses: u64,
+    /// Keys that were named as changed.
     changed: HashSet<Key>,
+    /// The same, named before the connection was lost: that they are missing now may have another reason.
+    doubted: HashSet<Key>,
     sweep: VecDeque<Arc<Slot>>,
-    bans_wanted: bool,
-    /// Since when the store has been without any policy.
-    emptied: Option<Duration>,
-    /// Whether the store was looked at for that since the last gap.
-    empty_checked: bool,
+    bans: Bans,
+    emptiness: Emptiness,
+    /// When effects may be written.
+    effects_at: Duration,
     complaints: Limiter,
     flaws: Limiter,
 }
 
 /// Somebody who waits for an account.
 enum Waiter {
-    Login(midge_core::gate::Hello, Done),
-    Prepare(Box<dyn FnOnce(Asked) + Send>),
+    Login(Hello, Reply<Verdict>),
+    Prepare(Reply<Asked>),
 }
 
 impl Worker<'_> {
@@ -81,10 +101,10 @@ impl Worker<'_> {
             self.dismiss(waiting.jobs);
             return false;
         }
-        if waiting.everything {
-            self.begin_epoch();
+        if let Some(losses) = waiting.everything {
+            self.begin_epoch(losses);
         }
-        self.changed.extend(waiting.changed);
+        self.take_changed(waiting.changed);
         self.connect();
         // Changes first: a login that comes after one must see it.
         self.read_changed();
@@ -102,32 +122,56 @@ impl Worker<'_> {
     }
 
     fn patience(&self) -> Duration {
-        let work_left = !self.changed.is_empty() || !self.sweep.is_empty() || self.bans_wanted;
+        let now = self.now().monotonic;
+        let work_left = !self.changed.is_empty() || !self.doubted.is_empty() || !self.sweep.is_empty();
         match (&self.store, work_left) {
             (Some(_), true) => Duration::ZERO,
-            (Some(_), false) => HEARTBEAT,
-            (None, _) => self.retry_at.saturating_sub(self.now().monotonic).min(HEARTBEAT),
+            (Some(_), false) => self.bans.due().map_or(HEARTBEAT, |due| due.saturating_sub(now).min(HEARTBEAT)),
+            (None, _) => self.retry_at.saturating_sub(now).min(HEARTBEAT),
         }
     }
 
-    fn begin_epoch(&mut self) {
-        self.shared.gate.directory().linked();
+    fn begin_epoch(&mut self, losses: u64) {
+        // Lost again meanwhile: there will be another beginning.
+        if !self.shared.gate.directory().linked_since(losses) {
+            return;
+        }
+        self.losses = losses;
         self.changed.clear();
-        self.sweep = self.shared.gate.directory().live().into();
-        self.bans_wanted = true;
-        self.empty_checked = false;
+        self.doubted.clear();
+        self.sweep_all();
+        self.bans.want();
+    }
+
+    /// Has all live accounts read; those that an earlier sweep has not come to are first, so that each has its turn.
+    fn sweep_all(&mut self) {
+        let mut held: HashSet<*const Slot> = self.sweep.iter().map(Arc::as_ptr).collect();
+        let live = self.shared.gate.directory().live();
+        self.sweep.extend(live.into_iter().filter(|slot| held.insert(Arc::as_ptr(slot))));
+    }
+
+    fn take_changed(&mut self, keys: HashSet<Key>) {
+        if keys.is_empty() {
+            return;
+        }
+        self.emptiness.stir(self.now());
+        let to = if self.store.is_some() { &mut self.changed } else { &mut self.doubted };
+        to.extend(keys);
+        if self.changed.len() + self.doubted.len() > MAX_CHANGED {
+            self.begin_epoch(self.losses);
+        }
     }
 
     fn connect(&mut self) {
-        if self.store.is_some() || self.now().monotonic < self.retry_at {
+        if self.store.is_some() || self.now().monotonic < self.retry_at || self.shared.queue.is_stopping() {
             return;
         }
         match self.shared.backend.connect() {
             Ok(store) => {
-                self.backoff.reset();
                 self.store = Some(store);
-                log::info!("connected to the store");
-                self.ask(|store| store.ping());
+                if self.ask(|store| store.ping()).is_some() {
+                    log::info!("connected to the store");
+                }
             }
             Err(error) => self.lose(&error),
         }
@@ -137,6 +181,8 @@ impl Worker<'_> {
         let now = self.now().monotonic;
         self.store = None;
         self.retry_at = now + self.backoff.wait();
+        self.doubted.extend(self.changed.drain());
+        self.bans.begin_anew();
         self.shared.away.store(true, Ordering::Release);
         self.shared.note(|health| {
             health.connected = false;
@@ -150,12 +196,17 @@ impl Worker<'_> {
 
     /// Asks the store, if it is there; an error loses the connection.
     fn ask<T>(&mut self, question: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>) -> Option<T> {
+        // A slow store shall not hold up the end by one question after the other.
+        if self.shared.queue.is_stopping() {
+            return None;
+        }
         self.asked_at = self.now().monotonic;
         let store = self.store.as_mut()?;
         let start = Instant::now();
         match question(store.as_mut()) {
             Ok(answer) => {
                 let took = start.elapsed();
+                self.backoff.reset();
                 self.shared.round_trip_us.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
                 self.shared.away.store(false, Ordering::Release);
                 self.shared.note(|health| {
@@ -184,23 +235,20 @@ impl Worker<'_> {
     /// Applies what was read; returns the keys that the store has lost and whose known content stays.
     fn settle(&mut self, read: Vec<(Key, Entry)>) -> HashSet<Key> {
         let directory = self.shared.gate.directory();
-        let mut kept = HashSet::new();
-        let lost: Vec<&Key> =
-            read.iter().filter(|(key, entry)| *entry == Entry::Missing && directory.knows(key)).map(|(key, _)| key).collect();
-        if !lost.is_empty() {
-            let lost: Vec<Key> = lost.into_iter().cloned().collect();
-            self.look_for_emptiness();
-            if self.emptied.is_some() {
-                kept.extend(lost);
-            }
+        let is_lost = |(key, entry): &&(Key, Entry)| *entry == Entry::Missing && directory.knows(key);
+        let mut lost: HashSet<Key> = read.iter().filter(is_lost).map(|(key, _)| key.clone()).collect();
+        if !lost.is_empty() && self.believes_loss() {
+            lost.clear();
         }
-        let taken: Vec<(Key, Entry)> = read.into_iter().filter(|(key, _)| !kept.contains(key)).collect();
+        let taken: Vec<(Key, Entry)> = read.into_iter().filter(|(key, _)| !lost.contains(key)).collect();
         self.apply(&taken);
-        kept
+        lost
     }
 
     fn apply(&mut self, read: &[(Key, Entry)]) {
         let now = self.now();
+        self.emptiness.see(read);
+        self.bans.see(read, now);
         for (key, entry) in read {
             if let (Key::Shield(target), Entry::Text { value, .. }) = (key, entry)
                 && let Some(failures) = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok())
@@ -217,79 +265,30 @@ impl Worker<'_> {
         }
     }
 
-    fn look_for_emptiness(&mut self) {
-        if self.empty_checked {
-            return;
-        }
-        let mut found = false;
-        for kind in [KeyKind::User, KeyKind::AllAcl, KeyKind::GroupAcl, KeyKind::UserAcl] {
-            let asked = self.ask(|store| {
-                store.list(kind, &mut |_| {
-                    found = true;
-                    std::ops::ControlFlow::Break(())
-                })
-            });
-            if asked.is_none() || found {
-                break;
-            }
-        }
-        if self.store.is_none() {
-            return;
-        }
-        self.empty_checked = true;
-        let was = self.emptied.is_some();
-        self.emptied = (!found).then(|| self.emptied.unwrap_or_else(|| self.now().monotonic));
-        self.shared.note(|health| health.emptied = !found);
-        match (was, found) {
-            (false, false) => {
-                log::error!("the store has lost all users and rules; what is known of them stays in force for the bounded age")
-            }
-            (true, true) => log::info!("the store has users and rules again"),
-            _ => {}
-        }
-    }
-
-    /// Lets an emptied store's word count once the bounded age is over.
-    fn end_emptiness(&mut self) {
-        let Some(since) = self.emptied else { return };
-        let over = match self.shared.gate.store_down() {
-            StoreDown::Deny => true,
-            StoreDown::LastKnownGood(longest) => self.now().monotonic.saturating_sub(since) > longest,
-        };
-        if over {
-            log::error!("the store is still empty: its users no longer exist");
-            self.emptied = None;
-            self.empty_checked = true;
-            self.shared.note(|health| health.emptied = false);
-            self.sweep = self.shared.gate.directory().live().into();
-        }
-    }
-
-    /// Reads the keys that were named as changed. A key that is missing now was deleted, whatever else the store has lost.
+    /// Reads the keys that were named as changed. One that is missing now was deleted, whatever else the store has lost.
     fn read_changed(&mut self) {
         let directory = self.shared.gate.directory();
         self.changed.retain(|key| directory.concerns(key));
-        if self.changed.is_empty() || self.store.is_none() {
+        self.doubted.retain(|key| directory.concerns(key));
+        let keys: Vec<Key> = self.changed.union(&self.doubted).take(BATCH).cloned().collect();
+        if keys.is_empty() || self.store.is_none() {
             return;
         }
-        let keys: Vec<Key> = self.changed.iter().take(BATCH).cloned().collect();
         let Some(read) = self.read(&keys) else { return };
+        let (named, doubted): (Vec<_>, Vec<_>) = read.into_iter().partition(|(key, _)| self.changed.contains(key));
         for key in &keys {
             self.changed.remove(key);
+            self.doubted.remove(key);
         }
-        self.apply(&read);
-        let slots: Vec<Arc<Slot>> = keys
-            .iter()
-            .filter_map(|key| match key {
-                Key::User(name) => Some(self.shared.gate.directory().slots_of(name)),
-                _ => None,
-            })
-            .flatten()
-            .collect();
+        self.apply(&named);
+        self.settle(doubted);
+        let users = keys.iter().filter_map(|key| match key {
+            Key::User(name) => Some(self.shared.gate.directory().slots_of(name)),
+            _ => None,
+        });
+        let slots: Vec<Arc<Slot>> = users.flatten().collect();
         let groups = self.wanted(slots.iter());
-        if !groups.is_empty()
-            && let Some(read) = self.read(&groups)
-        {
+        if let Some(read) = self.read(&groups) {
             self.settle(read);
         }
     }
@@ -304,17 +303,17 @@ impl Worker<'_> {
         let mut waiters: Vec<(Arc<Slot>, Vec<ShieldTarget>, Waiter)> = Vec::new();
         for job in jobs {
             match job {
-                Job::Login { hello, done } => match self.shared.gate.admit(hello.clone(), Asked::Memory, now) {
+                Job::Login { hello, reply } => match self.shared.gate.admit(hello.clone(), Asked::Memory, now) {
                     Admission::Load(slot) => {
                         let targets = self.shared.gate.shield().targets(hello.user.as_ref(), hello.address);
-                        waiters.push((slot, targets, Waiter::Login(hello, done)));
+                        waiters.push((slot, targets, Waiter::Login(hello, reply)));
                     }
-                    other => self.shared.go_on(other, hello, done),
+                    other => self.shared.go_on(other, hello, reply),
                 },
-                Job::Prepare { user, done } => {
+                Job::Prepare { user, reply } => {
                     let slot = self.shared.gate.directory().slot(&Identity::user(&user), now);
                     let targets = self.shared.gate.shield().targets(Some(&user), None);
-                    waiters.push((slot, targets, Waiter::Prepare(done)));
+                    waiters.push((slot, targets, Waiter::Prepare(reply)));
                 }
             }
         }
@@ -323,17 +322,13 @@ impl Worker<'_> {
         }
         let lost = self.load(&waiters);
         for (slot, _, waiter) in waiters {
-            let asked = match &lost {
-                Some(kept) if !slot.identity().user.as_ref().is_some_and(|user| kept.contains(&Key::User(user.clone()))) => {
-                    Asked::Store
-                }
-                _ => Asked::StoreAway,
-            };
+            let is_lost = |lost: &HashSet<Key>| slot.identity().user.clone().is_some_and(|user| lost.contains(&Key::User(user)));
+            let asked = if lost.as_ref().is_none_or(is_lost) { Asked::StoreAway } else { Asked::Store };
             match waiter {
-                Waiter::Prepare(done) => done(asked),
-                Waiter::Login(hello, done) => {
-                    let admission = self.shared.gate.admit(hello.clone(), asked, self.now());
-                    self.shared.finish(admission, done);
+                Waiter::Prepare(reply) => reply.send(asked),
+                Waiter::Login(hello, reply) => {
+                    let admission = self.shared.gate.admit(hello, asked, self.now());
+                    self.shared.finish(admission, reply);
                 }
             }
         }
@@ -347,13 +342,11 @@ impl Worker<'_> {
         keys.extend(targets.into_iter().cloned().map(Key::Shield));
         let read = self.read(&keys)?;
         let already: HashSet<Key> = keys.into_iter().collect();
-        let mut kept = self.settle(read);
+        let mut lost = self.settle(read);
         let more: Vec<Key> = self.wanted(slots()).into_iter().filter(|key| !already.contains(key)).collect();
-        if !more.is_empty() {
-            let read = self.read(&more)?;
-            kept.extend(self.settle(read));
-        }
-        Some(kept)
+        let read = self.read(&more)?;
+        lost.extend(self.settle(read));
+        Some(lost)
     }
 
     fn sweep_some(&mut self) {
@@ -365,84 +358,11 @@ impl Worker<'_> {
         // A second pass for the groups that the records name now.
         for _ in 0..2 {
             let keys: Vec<Key> = self.wanted(slots.iter()).into_iter().filter(|key| !already.contains(key)).collect();
-            if keys.is_empty() {
-                break;
-            }
             let Some(read) = self.read(&keys) else { return };
             self.settle(read);
             already.extend(keys);
         }
         self.sweep.drain(..slots.len());
-    }
-
-    fn read_bans(&mut self) {
-        if !self.bans_wanted || self.store.is_none() {
-            return;
-        }
-        let mut targets = Vec::new();
-        let listed = self.ask(|store| {
-            store.list(KeyKind::Ban, &mut |key| {
-                targets.push(key);
-                std::ops::ControlFlow::Continue(())
-            })
-        });
-        let Some(read) = listed.and_then(|()| self.read(&targets)) else { return };
-        let now = self.now();
-        let bans = read.into_iter().filter_map(|(key, entry)| match (key, &entry) {
-            (_, Entry::Missing) => None,
-            (Key::Ban(target), entry) => Some((target, Ban::from_entry(entry, now))),
-            _ => None,
-        });
-        let refused = self.shared.gate.directory().replace_bans(bans);
-        if refused > 0 {
-            log::error!("{refused} bans have no room and don't hold: at most {} are held", midge_core::bans::MAX_BANS);
-        }
-        self.bans_wanted = false;
-    }
-
-    fn write_effects(&mut self) {
-        let effects = self.shared.gate.take_effects();
-        if effects.is_empty() || self.store.is_none() {
-            return;
-        }
-        let window = self.shared.gate.shield().window();
-        let mut writes = Vec::new();
-        let mut rehashes = Vec::new();
-        for effect in effects {
-            match effect {
-                Effect::Failed(targets) => {
-                    writes.extend(targets.into_iter().map(|target| Write::Increment { key: Key::Shield(target), ttl: window }));
-                }
-                Effect::Forgiven(target) => writes.push(Write::Remove(Key::Shield(target))),
-                Effect::Rehash { user, old, new } => rehashes.push((Key::User(user), old, new)),
-            }
-        }
-        if let Some(written) = self.ask(|store| store.write(&writes)) {
-            let counts = writes.iter().zip(written).filter_map(|(write, written)| match (write, written) {
-                (Write::Increment { key: Key::Shield(target), .. }, Written::Count(count)) => Some((target.clone(), count)),
-                _ => None,
-            });
-            let now = self.now();
-            for (target, count) in counts {
-                self.shared.gate.shield().learn(&target, u32::try_from(count).unwrap_or(u32::MAX), now);
-            }
-        }
-        for (key, old, new) in rehashes {
-            self.rehash(&key, &old, new);
-        }
-    }
-
-    /// Replaces a stored password, unless somebody else has meanwhile.
-    fn rehash(&mut self, key: &Key, old: &str, new: String) {
-        let Some(read) = self.read(std::slice::from_ref(key)) else { return };
-        let unchanged = read.iter().any(|(_, entry)| match entry {
-            Entry::Hash(fields) => fields.iter().any(|(field, value)| field == b"password" && value == old.as_bytes()),
-            _ => false,
-        });
-        if unchanged {
-            let write = Write::SetFields(key.clone(), vec![(b"password".to_vec(), new.into_bytes())]);
-            self.ask(|store| store.write(&[write]));
-        }
     }
 
     fn heartbeat(&mut self) {
@@ -454,8 +374,8 @@ impl Worker<'_> {
     fn dismiss(&self, jobs: Vec<Job>) {
         for job in jobs {
             match job {
-                Job::Login { done, .. } => self.shared.refuse_busy(done),
-                Job::Prepare { done, .. } => done(Asked::StoreAway),
+                Job::Login { reply, .. } => self.shared.refuse_busy(reply),
+                Job::Prepare { reply, .. } => reply.send(Asked::StoreAway),
             }
         }
     }

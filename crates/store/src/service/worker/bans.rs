@@ -1,0 +1,103 @@
+//! Reads the whole list of bans, a page per turn.
+//!
+//! Bans that are named as changed meanwhile count as they were read then. The list in force is replaced at the end,
+//! and never by that of a store which has lost everything.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use midge_core::bans::{Ban, MAX_BANS};
+use midge_core::entry::Entry;
+use midge_core::key::{BanTarget, Key};
+use midge_core::time::Now;
+
+use super::Worker;
+use crate::{KeyKind, Page};
+
+/// How many times as long as a listing took the next one waits, where one is wanted again and again.
+const REST: u32 = 4;
+
+/// How far the list has come.
+#[derive(Debug, Default)]
+pub(super) struct Bans {
+    wanted: bool,
+    not_before: Duration,
+    listing: Option<Listing>,
+}
+
+#[derive(Debug)]
+struct Listing {
+    began: Duration,
+    page: Page,
+    found: HashMap<BanTarget, Ban>,
+}
+
+impl Bans {
+    /// Has the list read, once more if it is being read.
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Gives up a listing that has begun, and wants another.
+    pub(super) fn begin_anew(&mut self) {
+        self.wanted |= self.listing.take().is_some();
+    }
+
+    /// Returns when there is something to do.
+    pub(super) fn due(&self) -> Option<Duration> {
+        match self.listing {
+            Some(_) => Some(Duration::ZERO),
+            None => self.wanted.then_some(self.not_before),
+        }
+    }
+
+    /// Takes over what was just read of single bans.
+    pub(super) fn see(&mut self, read: &[(Key, Entry)], now: Now) {
+        let Some(listing) = &mut self.listing else { return };
+        for (key, entry) in read {
+            match (key, entry) {
+                (Key::Ban(target), Entry::Missing) => drop(listing.found.remove(target)),
+                (Key::Ban(target), entry) => drop(listing.found.insert(target.clone(), Ban::from_entry(entry, now))),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Worker<'_> {
+    /// Reads the next page of bans, if they are wanted.
+    pub(super) fn read_bans(&mut self) {
+        let now = self.now();
+        if self.store.is_none() || self.bans.due().is_none_or(|due| now.monotonic < due) {
+            return;
+        }
+        let listing = self.bans.listing.get_or_insert_with(|| {
+            self.bans.wanted = false;
+            Listing { began: now.monotonic, page: Page::default(), found: HashMap::new() }
+        });
+        let page = listing.page.clone();
+        let Some((keys, next)) = self.ask(|store| store.list_page(KeyKind::Ban, &page)) else {
+            return self.bans.begin_anew();
+        };
+        let Some(read) = self.read(&keys) else { return self.bans.begin_anew() };
+        self.bans.see(&read, now);
+        match (next, &mut self.bans.listing) {
+            (Some(page), Some(listing)) => listing.page = page,
+            _ => self.replace_bans(),
+        }
+    }
+
+    fn replace_bans(&mut self) {
+        let Some(listing) = self.bans.listing.take() else { return };
+        let now = self.now().monotonic;
+        self.bans.not_before = now + now.saturating_sub(listing.began) * REST;
+        let directory = self.shared.gate.directory();
+        if listing.found.is_empty() && !directory.bans().is_empty() && !self.believes_loss() {
+            return;
+        }
+        let refused = directory.replace_bans(listing.found);
+        if refused > 0 {
+            log::error!("{refused} bans have no room and don't hold: at most {MAX_BANS} are held");
+        }
+    }
+}
