@@ -4,7 +4,9 @@
 //! dynamic-security plugin; each is pinned to core 0, this program to core 1, and the four take turns.
 //! The figure is the broker's own CPU time (user and system, from the kernel's accounting) per delivered message.
 //!
-//! `cargo bench -p midge-plugin --bench host_cost [-- --rounds N] [-- --version 2.0.11]`; needs `cargo xtask plugin` before.
+//! `cargo bench -p midge-plugin --bench host_cost [-- --rounds N --version 2.0.11 --fan-out 500 --times 10]`; needs `cargo xtask plugin` before.
+
+#![allow(clippy::indexing_slicing, reason = "a panic ends the measurement, which is what it should do")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use midge_testkit::{MosquittoVersion, RedisServer, RedisVersion, free_port, peer, workspace};
+use midge_testkit::{MosquittoVersion, RedisServer, RedisVersion, free_port, workspace};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
@@ -60,7 +62,7 @@ impl Drop for Broker {
 }
 
 impl Broker {
-    fn start(version: &str, guard: Guard, dir: &Path, redis: &RedisServer) -> Result<Self> {
+    fn start(version: MosquittoVersion, guard: Guard, dir: &Path, redis: &RedisServer) -> Result<Self> {
         let port = free_port()?;
         let conf = dir.join(format!("{guard:?}.conf"));
         let mut text = format!("listener {port} 127.0.0.1\nlog_type error\nmax_queued_messages 100000\n");
@@ -79,7 +81,7 @@ impl Broker {
             }
         }
         std::fs::write(&conf, text)?;
-        let program = peer(&format!("mosquitto-{version}"))?;
+        let program = version.program("mosquitto")?;
         let child = Command::new("taskset")
             .args(["-c", "0"])
             .arg(program)
@@ -92,7 +94,7 @@ impl Broker {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(broker.address()).is_err() {
             if Instant::now() > deadline {
-                return Err(format!("Mosquitto {version} with {} does not listen", guard.name()).into());
+                return Err(format!("Mosquitto {} with {} does not listen", version.label(), guard.name()).into());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -122,9 +124,8 @@ fn acl_file(dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn dynamic_security(version: &str, dir: &Path) -> Result<(PathBuf, PathBuf)> {
-    let plugin = find_file(&workspace().join("target/peers").join(suite_of(version)), "mosquitto_dynamic_security.so")
-        .ok_or("the dynamic-security plugin is missing: run `cargo xtask setup`")?;
+fn dynamic_security(version: MosquittoVersion, dir: &Path) -> Result<(PathBuf, PathBuf)> {
+    let plugin = version.dynamic_security()?;
     let config = dir.join("dynamic-security.json");
     if !config.exists() {
         let acls: Vec<String> = (0..20)
@@ -136,7 +137,7 @@ fn dynamic_security(version: &str, dir: &Path) -> Result<(PathBuf, PathBuf)> {
             .collect();
         // The password's hash is made by the broker's own tool.
         let password_file = dir.join("password");
-        let made = Command::new(peer(&format!("mosquitto_passwd-{version}"))?)
+        let made = Command::new(version.program("mosquitto_passwd")?)
             .args(["-b", "-c"])
             .arg(&password_file)
             .args(["bench", "bench"])
@@ -157,24 +158,6 @@ fn dynamic_security(version: &str, dir: &Path) -> Result<(PathBuf, PathBuf)> {
         )?;
     }
     Ok((plugin, config))
-}
-
-fn suite_of(version: &str) -> &'static str {
-    match version {
-        "2.0.11" => "bookworm",
-        "2.0.21" => "trixie",
-        _ => "forky",
-    }
-}
-
-fn find_file(dir: &Path, name: &str) -> Option<PathBuf> {
-    std::fs::read_dir(dir).ok()?.flatten().find_map(|entry| {
-        let path = entry.path();
-        match entry.file_type().ok()? {
-            kind if kind.is_dir() => find_file(&path, name),
-            _ => (path.file_name()? == name).then_some(path),
-        }
-    })
 }
 
 fn text(out: &mut Vec<u8>, text: &str) {
@@ -293,6 +276,8 @@ fn main() -> Result<()> {
     let value = |name: &str| arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1)).cloned();
     let rounds: usize = value("--rounds").map_or(Ok(5), |text| text.parse())?;
     let only = value("--version");
+    let only_fan_out: Option<usize> = value("--fan-out").map(|text| text.parse()).transpose()?;
+    let times: usize = value("--times").map_or(Ok(1), |text| text.parse())?;
     Command::new("taskset").args(["-cp", "1", &std::process::id().to_string()]).stdout(Stdio::null()).status()?;
     if !workspace().join("dist/midge.so").exists() {
         return Err("dist/midge.so is missing: run `cargo xtask plugin`".into());
@@ -306,26 +291,28 @@ fn main() -> Result<()> {
     println!("| Mosquitto | fan-out | in flight | {} |", Guard::ALL.map(Guard::name).join(" | "));
     println!("|---|---:|---:|{}", "---:|".repeat(4));
     for version in [MosquittoVersion::V2_0_11, MosquittoVersion::V2_0_21, MosquittoVersion::V2_1_2] {
-        let version = version.to_string();
-        if only.as_ref().is_some_and(|only| *only != version) {
+        if only.as_ref().is_some_and(|only| *only != version.label()) {
             continue;
         }
         for (fan_out, in_flight, messages) in [(1, 1, 20_000), (10, 1, 5_000), (100, 1, 1_000), (500, 1, 300), (500, 20, 400)] {
+            if only_fan_out.is_some_and(|only| only != fan_out) {
+                continue;
+            }
             let mut figures: BTreeMap<Guard, Vec<f64>> = BTreeMap::new();
             for round in 0..rounds {
                 // Each round begins with another one, so that none always follows the same.
                 for at in 0..Guard::ALL.len() {
                     let guard = Guard::ALL[(at + round) % Guard::ALL.len()];
                     let dir = tempfile::tempdir()?;
-                    let broker = Broker::start(&version, guard, dir.path(), &redis)?;
-                    let cost = measure(&broker, fan_out, in_flight, messages)?;
+                    let broker = Broker::start(version, guard, dir.path(), &redis)?;
+                    let cost = measure(&broker, fan_out, in_flight, messages * times)?;
                     figures.entry(guard).or_default().push(cost.as_secs_f64() * 1e6);
                 }
             }
             let medians: Vec<f64> = Guard::ALL.iter().map(|guard| median(figures[guard].clone())).collect();
             let cells: Vec<String> =
                 medians.iter().map(|cost| format!("{cost:.2} ({:+.1} %)", (cost / medians[0] - 1.0) * 100.0)).collect();
-            println!("| {version} | {fan_out} | {in_flight} | {} |", cells.join(" | "));
+            println!("| {} | {fan_out} | {in_flight} | {} |", version.label(), cells.join(" | "));
         }
     }
     println!(

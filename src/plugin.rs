@@ -103,7 +103,7 @@ impl Plugin {
             gate,
             service: Arc::new(service),
             clock,
-            sessions: BrokerCell::new(Sessions::new(settings.offline_sessions)),
+            sessions: BrokerCell::new(Sessions::new(settings.offline_sessions, level > Level::Auth)),
             delayed: BrokerCell::new(Delayed::default()),
             exchanges: BrokerCell::new(Exchanges::default()),
             pending: BrokerCell::new(Pending::default()),

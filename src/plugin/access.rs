@@ -15,7 +15,7 @@ use super::{Plugin, address_of};
 use crate::abi;
 use crate::border::Status;
 use crate::events::AclCheck;
-use crate::host::BrokerThread;
+use crate::host::{BrokerThread, Text};
 use crate::options::UnknownUsers;
 
 /// What an access check asks.
@@ -59,7 +59,7 @@ impl Plugin {
     /// Decides on the broker's thread.
     pub(crate) fn acl(&self, thread: &BrokerThread, check: &AclCheck<'_>) -> Status {
         let Some(question) = Question::of(check) else { return Status::ACL_DENIED };
-        let (id, user) = (check.client.id(), check.client.username());
+        let (id, user) = (check.client.id_text(), check.client.username_text());
         let Some(id) = id else { return Status::ACL_DENIED };
         let known = self.sessions.with(thread, |sessions| {
             let session = sessions.find(check.client.handle(), id, user)?;
@@ -79,7 +79,7 @@ impl Plugin {
             Some(Some(allowed)) => answer(allowed),
             // Entered again from inside a change of the table: refusing is the safe answer.
             None => Status::ACL_DENIED,
-            Some(None) => self.acl_of_stranger(thread, check, &question, id, user),
+            Some(None) => self.acl_of_stranger(thread, check, &question, id.bytes(), user.map(Text::bytes)),
         }
     }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 use midge_core::gate::ClientPolicy;
 use midge_core::topic::{TopicFilter, TopicName};
 
+use crate::host::Text;
+
 /// How long a client that can't come back stays known, for its will.
 const TRANSIENT: Duration = Duration::from_secs(60);
 /// How many granted filters of one session are remembered; a session with more is disconnected when its rules change.
@@ -36,6 +38,14 @@ impl Hasher for AddressHasher {
 
 type ByAddress<T> = HashMap<usize, T, BuildHasherDefault<AddressHasher>>;
 
+/// Where a client's names were found to be its own, and when.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Seen {
+    id: usize,
+    user: usize,
+    second: u64,
+}
+
 /// One client of the broker.
 pub(super) struct Session {
     policy: ClientPolicy,
@@ -47,6 +57,7 @@ pub(super) struct Session {
     withheld: bool,
     /// When it went.
     departed: Option<Duration>,
+    seen: Seen,
 }
 
 impl Session {
@@ -114,6 +125,10 @@ pub(super) struct Sessions {
     strangers: ByAddress<Session>,
     strangers_since: Duration,
     has_expiring: bool,
+    /// Whether the broker tells of each client's end.
+    ends_are_told: bool,
+    /// A number that grows every second.
+    second: u64,
     /// Who has gone and can't come back, in order.
     leaving: VecDeque<(Duration, usize)>,
     /// Who has gone and may come back, in order; some of them have.
@@ -122,13 +137,15 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn new(offline_bound: usize) -> Self {
+    pub(super) fn new(offline_bound: usize, ends_are_told: bool) -> Self {
         Self {
             by_address: ByAddress::default(),
             by_id: HashMap::new(),
             strangers: ByAddress::default(),
             strangers_since: Duration::ZERO,
             has_expiring: false,
+            ends_are_told,
+            second: 1,
             leaving: VecDeque::new(),
             returning: VecDeque::new(),
             offline_bound,
@@ -141,9 +158,21 @@ impl Sessions {
     }
 
     /// Returns the session at `address`, or else the one that this identifier and username have elsewhere.
-    pub(super) fn find(&mut self, address: usize, id: &[u8], user: Option<&[u8]>) -> Option<&mut Session> {
-        let here = self.by_address.get(&address).is_some_and(|session| session.is(id, user));
-        if here { self.by_address.get_mut(&address) } else { self.elsewhere(address, id, user) }
+    ///
+    /// The names are read once a second per client. Between, it is enough that they are where they were: the end of a connected
+    /// client is always told before its memory is given to another.
+    pub(super) fn find(&mut self, address: usize, id: Text<'_>, user: Option<Text<'_>>) -> Option<&mut Session> {
+        let seen = Seen { id: id.address(), user: user.map_or(0, Text::address), second: self.second };
+        let here = self.by_address.get(&address).is_some_and(|session| {
+            let known = self.ends_are_told && session.departed.is_none() && session.seen == seen;
+            known || session.is(id.bytes(), user.map(Text::bytes))
+        });
+        if !here {
+            return self.elsewhere(address, id.bytes(), user.map(Text::bytes));
+        }
+        let session = self.by_address.get_mut(&address)?;
+        session.seen = seen;
+        Some(session)
     }
 
     #[cold]
@@ -187,7 +216,7 @@ impl Sessions {
         }
         self.has_expiring |= policy.expires_unix().is_some();
         self.by_id.insert(id, address);
-        self.by_address.insert(address, Session { policy, filters, filters_overflow, withheld: false, departed: None });
+        self.by_address.insert(address, Session { policy, filters, filters_overflow, withheld: false, departed: None, seen: Seen::default() });
     }
 
     /// Remembers for a while who is asked about without being connected: a session from before the start, the author of a
@@ -197,7 +226,7 @@ impl Sessions {
             self.strangers.clear();
         }
         self.strangers
-            .insert(address, Session { policy, filters: Vec::new(), filters_overflow: false, withheld: false, departed: None });
+            .insert(address, Session { policy, filters: Vec::new(), filters_overflow: false, withheld: false, departed: None, seen: Seen::default() });
     }
 
     /// Returns whether some client's login ends by itself.
@@ -226,6 +255,7 @@ impl Sessions {
 
     /// Forgets those who can't come back, and the longest gone beyond the bound. Costs nothing while there are none.
     pub(super) fn forget_departed(&mut self, now: Duration) {
+        self.second = now.as_secs() + 1;
         while self.leaving.front().is_some_and(|(at, _)| now.saturating_sub(*at) >= TRANSIENT) {
             let gone = self.leaving.pop_front();
             self.forget_if_still_gone(gone);
