@@ -46,13 +46,7 @@ fn percentiles(name: &str, calls: impl Iterator<Item = impl FnOnce() -> usize>) 
         .collect();
     times.sort_unstable();
     let at = |share: usize| times[(times.len() - 1) * share / 1000];
-    println!(
-        "{name:<58} p50 {:>8} p99 {:>8} p99.9 {:>8} max {:>10} ns, {found} found",
-        at(500),
-        at(990),
-        at(999),
-        at(1000)
-    );
+    println!("{name:<58} p50 {:>8} p99 {:>8} p99.9 {:>8} max {:>10} ns, {found} found", at(500), at(990), at(999), at(1000));
 }
 
 /// A number that jumps about, so that caches are cold.
@@ -185,7 +179,8 @@ fn means(criterion: &mut Criterion) {
     for subscriptions in [100, MILLION] {
         let mut tree = SubscriptionTree::new(key.clone());
         (0..subscriptions).for_each(|number| subscribe(&mut tree, &topics::filter(number), number));
-        let names: Vec<String> = (0..subscriptions.min(200_000)).map(|number| topics::topic(scattered(number) % subscriptions)).collect();
+        let names: Vec<String> =
+            (0..subscriptions.min(200_000)).map(|number| topics::topic(scattered(number) % subscriptions)).collect();
         let mut name = names.iter().cycle();
         group.bench_function(format!("{subscriptions} subscriptions"), |bencher| {
             bencher.iter(|| name.next().map(|name| count(&tree, &key, name)));

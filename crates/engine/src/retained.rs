@@ -202,7 +202,8 @@ mod tests {
     #[test]
     fn bounds_refuse_what_is_new_and_keep_what_is_there() {
         let mut retained = Retained::new(Bounds { messages: 2, bytes: 20 });
-        let mut set = |topic, bytes, expires, now| retained.set(name(topic), message(bytes, expires), at(now)).map(|old| old.is_some());
+        let mut set =
+            |topic, bytes, expires, now| retained.set(name(topic), message(bytes, expires), at(now)).map(|old| old.is_some());
         assert_eq!(set("a", 5, None, 0), Ok(false));
         assert_eq!(set("b", 5, Some(10), 0), Ok(false));
         assert_eq!(set("c", 5, None, 1), Err(Refused::Messages));

@@ -171,7 +171,6 @@ fn tag(hash: u64) -> u32 {
 }
 
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of 64 bits")]
 fn tag_of(slot: u64) -> u32 {
     (slot >> 32) as u32
 }

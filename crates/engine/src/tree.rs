@@ -110,6 +110,7 @@ struct Filter {
     text: Box<str>,
     subscribers: SortedList<Subscription>,
     /// The groups of this filter by share name.
+    #[expect(clippy::box_collection, reason = "few of a million filters are shared, and the box is 16 bytes less")]
     groups: Option<Box<BTreeMap<Arc<str>, u32>>>,
     index: Index,
     /// Where the summary keeps it.
@@ -333,8 +334,9 @@ impl SubscriptionTree {
         let layer = match (index, key) {
             (Index::Rest, _) => {
                 self.overflowed += 1;
-                let path_of = |other| BurstTrie::path(&self.key, &self.filters.get(other).expect("filters outlive their nodes").text);
-                self.rest.insert(id, BurstTrie::path(&self.key, text), path_of);
+                let path_of =
+                    |other| BurstTrie::path(&self.key, &self.filters.get(other).expect("filters outlive their nodes").text);
+                self.rest.insert(id, &BurstTrie::path(&self.key, text), path_of);
                 let (levels, hash) = self.prefix(text);
                 let layer = self.summary.add(hash);
                 self.summary.add_prefix(levels);

@@ -3,7 +3,7 @@
 //! Deterministic: number i always gives the same text, of 4 to 6 levels and about 40 bytes.
 
 /// Returns the topic name of device `number`.
-pub fn topic(number: u32) -> String {
+pub(crate) fn topic(number: u32) -> String {
     let (org, site, metric) = (number % 50, number / 50 % 400, ["temp", "humidity", "state", "alarm"][number as usize / 7 % 4]);
     match number % 3 {
         0 => format!("org-{org}/site-{site}/device-{number:07}/{metric}"),
@@ -13,9 +13,9 @@ pub fn topic(number: u32) -> String {
 }
 
 /// Returns the filter of device `number`: its topic name, for odd numbers with one level replaced by `+`.
-pub fn filter(number: u32) -> String {
+pub(crate) fn filter(number: u32) -> String {
     let topic = topic(number);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         return topic;
     }
     let mut levels: Vec<&str> = topic.split('/').collect();

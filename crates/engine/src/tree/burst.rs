@@ -4,15 +4,18 @@
 //! So nodes are never more than a small multiple of the bytes of the filters, however the filters are chosen, and a branch is followed only where it exists.
 //! Levels are told apart by their keyed hash alone: the caller compares the text of each filter that [`BurstTrie::candidates`] names.
 
+use std::num::NonZeroU64;
+
 use crate::hash::{HashKey, Levels, MAX_HASHED_LEVELS, mix};
 use crate::slab::Slab;
+use crate::sorted::SortedList;
 use crate::table::IdTable;
 
 const BUCKET: usize = 8;
 const NONE: u32 = u32::MAX;
 
-/// A step down: the hash of a literal level, or `None` for `+`.
-type Edge = Option<u64>;
+/// A step down: the hash of a literal level, or `None` for `+`; never 0, which saves the bytes to tell.
+type Edge = Option<NonZeroU64>;
 
 /// Filters by id, found by levels.
 #[derive(Debug, Default)]
@@ -25,14 +28,14 @@ pub(crate) struct BurstTrie {
 #[derive(Debug)]
 struct Node {
     parent: u32,
-    edge: Edge,
     depth: u32,
+    edge: Edge,
     /// Filters in this node and all below.
-    count: usize,
+    count: u32,
     /// Whether levels below have nodes of their own; else this is a bucket.
     inner: bool,
     /// The filters of a bucket, or those that end at an inner node.
-    filters: Vec<u32>,
+    filters: SortedList<u32>,
     plus: u32,
     first_child: u32,
     next: u32,
@@ -43,11 +46,11 @@ impl BurstTrie {
     /// Returns the way to a filter: its levels up to `#` and up to a depth of 128.
     pub(crate) fn path(key: &HashKey, filter: &str) -> Vec<Edge> {
         let levels = filter.split('/').take_while(|&level| level != "#").take(MAX_HASHED_LEVELS).enumerate();
-        levels.map(|(position, level)| (level != "+").then(|| key.level(position, level))).collect()
+        levels.map(|(position, level)| if level == "+" { None } else { Some(edge(key.level(position, level))) }).collect()
     }
 
     /// Adds a filter; `path_of` returns the path of any filter that was added before.
-    pub(crate) fn insert(&mut self, filter: u32, path: Vec<Edge>, path_of: impl Fn(u32) -> Vec<Edge>) {
+    pub(crate) fn insert(&mut self, filter: u32, path: &[Edge], path_of: impl Fn(u32) -> Vec<Edge>) {
         let mut at = match self.root {
             Some(root) => root,
             None => *self.root.insert(self.nodes.insert(Node::new(NONE, None, 0))),
@@ -59,11 +62,11 @@ impl BurstTrie {
             match path.get(depth) {
                 Some(&edge) if node.inner => at = self.child(at, edge).unwrap_or_else(|| self.add_child(at, edge)),
                 _ => {
-                    node.filters.push(filter);
-                    if !node.inner && node.filters.len() > BUCKET && depth < MAX_HASHED_LEVELS {
+                    node.filters.insert(filter);
+                    if !node.inner && node.count as usize > BUCKET && depth < MAX_HASHED_LEVELS {
                         let filters = std::mem::take(&mut node.filters);
-                        let with_path = |other| if other == filter { path.clone() } else { path_of(other) };
-                        self.distribute(at, filters.into_iter().map(|other| (other, with_path(other))).collect());
+                        let with_path = |other| if other == filter { path.to_vec() } else { path_of(other) };
+                        self.distribute(at, filters.iter().map(|other| (other, with_path(other))).collect());
                     }
                     return;
                 }
@@ -78,7 +81,7 @@ impl BurstTrie {
         loop {
             let node = self.node_mut(at);
             node.count -= 1;
-            if node.inner && node.count <= BUCKET / 2 && collapse.is_none() {
+            if node.inner && node.count as usize <= BUCKET / 2 && collapse.is_none() {
                 collapse = Some(at);
             }
             let step = path.get(node.depth as usize).filter(|_| node.inner).copied();
@@ -86,9 +89,9 @@ impl BurstTrie {
             at = self.child(at, edge).expect("a filter that was added lies at the end of its path");
         }
         let node = self.node_mut(at);
-        node.filters.retain(|&other| other != filter);
+        node.filters.remove(filter);
         if let Some(top) = collapse {
-            let mut filters = Vec::new();
+            let mut filters = SortedList::Empty;
             self.gather(top, &mut filters);
             let node = self.node_mut(top);
             node.inner = false;
@@ -113,7 +116,7 @@ impl BurstTrie {
     /// Recurses at most 128 deep, as paths end there.
     fn visit(&self, at: u32, topic: &Levels, reserved: bool, found: &mut impl FnMut(u32)) {
         let node = self.node(at);
-        node.filters.iter().for_each(|&filter| found(filter));
+        node.filters.iter().for_each(&mut *found);
         let depth = node.depth as usize;
         if !node.inner || depth >= topic.count().min(MAX_HASHED_LEVELS) {
             return;
@@ -121,7 +124,7 @@ impl BurstTrie {
         if node.plus != NONE && !(reserved && depth == 0) {
             self.visit(node.plus, topic, reserved, found);
         }
-        if let Some(child) = self.child(at, Some(topic.level(depth))) {
+        if let Some(child) = self.child(at, Some(edge(topic.level(depth)))) {
             self.visit(child, topic, reserved, found);
         }
     }
@@ -129,15 +132,19 @@ impl BurstTrie {
     /// Makes the node an inner one while it has too many filters; recurses at most 128 deep.
     fn distribute(&mut self, at: u32, filters: Vec<(u32, Vec<Edge>)>) {
         let node = self.node_mut(at);
-        node.count = filters.len();
+        node.count = u32::try_from(filters.len()).expect("ids of filters have 32 bits");
         let depth = node.depth as usize;
         if filters.len() <= BUCKET || depth == MAX_HASHED_LEVELS {
-            node.filters = filters.into_iter().map(|(filter, _)| filter).collect();
+            filters.iter().for_each(|&(filter, _)| {
+                node.filters.insert(filter);
+            });
             return;
         }
         node.inner = true;
         let (mut below, here): (Vec<_>, Vec<_>) = filters.into_iter().partition(|(_, path)| path.len() > depth);
-        node.filters = here.into_iter().map(|(filter, _)| filter).collect();
+        here.iter().for_each(|&(filter, _)| {
+            node.filters.insert(filter);
+        });
         while let Some(&edge) = below.first().map(|(_, path)| &path[depth]) {
             let (group, rest) = below.into_iter().partition(|(_, path)| path[depth] == edge);
             let child = self.add_child(at, edge);
@@ -147,8 +154,10 @@ impl BurstTrie {
     }
 
     /// Empties the nodes below `at` into `filters`; recurses at most 128 deep.
-    fn gather(&mut self, at: u32, filters: &mut Vec<u32>) {
-        filters.append(&mut self.node_mut(at).filters);
+    fn gather(&mut self, at: u32, filters: &mut SortedList<u32>) {
+        for filter in std::mem::take(&mut self.node_mut(at).filters).iter() {
+            filters.insert(filter);
+        }
         while self.node(at).first_child != NONE {
             let child = self.node(at).first_child;
             self.gather(child, filters);
@@ -212,23 +221,17 @@ impl BurstTrie {
 
 impl Node {
     fn new(parent: u32, edge: Edge, depth: u32) -> Self {
-        let filters = Vec::new();
-        Self {
-            parent,
-            edge,
-            depth,
-            count: 0,
-            inner: false,
-            filters,
-            plus: NONE,
-            first_child: NONE,
-            next: NONE,
-            previous: NONE,
-        }
+        let filters = SortedList::Empty;
+        Self { parent, edge, depth, count: 0, inner: false, filters, plus: NONE, first_child: NONE, next: NONE, previous: NONE }
     }
 }
 
+/// Levels whose hashes differ in the lowest bit alone share a way, which their text tells apart.
+fn edge(level: u64) -> NonZeroU64 {
+    NonZeroU64::MIN | level
+}
+
 /// The level's hash is keyed already; the parent only has to spread.
-fn edge_hash(parent: u32, level: u64) -> u64 {
-    mix(level.wrapping_add(u64::from(parent).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+fn edge_hash(parent: u32, level: NonZeroU64) -> u64 {
+    mix(level.get().wrapping_add(u64::from(parent).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
 }

@@ -8,7 +8,7 @@ use midge_mqtt::{QoS, SubscriptionId};
 use super::{GroupRef, SubscriberId, Subscription, SubscriptionTree, Target};
 use crate::hash::HashedTopic;
 
-/// A buffer for the subscriptions that matched; kept between messages, it allocates nothing.
+/// A buffer for the subscriptions that matched; kept between messages, it allocates only to sort long lists that overlap.
 #[derive(Debug, Default)]
 pub struct Matches {
     found: Vec<Subscription>,
@@ -38,9 +38,10 @@ impl Matches {
                 for run in subscribers.runs() {
                     match publisher {
                         None => self.found.extend_from_slice(run),
-                        Some(publisher) => self.found.extend(
-                            run.iter().filter(|found| found.subscriber != publisher || !found.options.no_local()),
-                        ),
+                        Some(publisher) => {
+                            self.found
+                                .extend(run.iter().filter(|found| found.subscriber != publisher || !found.options.no_local()));
+                        }
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! Tells other loops whether a loop can match a topic name.
 //!
 //! One loop writes its summary, all others read it without a lock and without waiting: atomic words that only ever say "perhaps" once too often, never once too little.
-//! Blocked Bloom filters of the loop's topic filters, 16 bits for each, three of them set within one 64 bit word, which gives 1 to 2 % false positives.
+//! Blocked Bloom filters of the loop's topic filters: four bits of one 64 bit word are set for each, in layers that have 16 or 32 bits for each filter when full. A topic name is one look-up in each layer for itself and for each shape that fits it, and of these about one in a thousand is wrong.
 //! A full layer is followed by one four times its size, so nothing is copied to grow; the owner counts in four bits how often each bit is set, so filters can leave.
 //! Filters of rare shapes stand as their literal prefix of at most four levels; those that begin with a wildcard make the loop match everything.
 
@@ -14,9 +14,11 @@ use crate::hash::HashedTopic;
 /// The longest prefix that stands for a filter of a rare shape.
 pub(crate) const MAX_PREFIX: usize = 4;
 
-const LAYERS: usize = 10;
-const FIRST_LAYER: usize = 1024;
-const FILTERS_PER_WORD: usize = 4;
+const LAYERS: usize = 8;
+const FIRST_LAYER: usize = 1 << 14;
+
+/// Layers that get 32 bits for each filter: the small ones, which stay full while greater ones fill.
+const THIN_LAYERS: usize = 3;
 
 /// What a loop tells the others; shared by reference.
 #[derive(Debug)]
@@ -90,10 +92,10 @@ impl SummaryWriter {
         let at = (0..LAYERS - 1)
             .find(|&at| {
                 let used = self.shared.layers[at].get().map_or(0, |layer| layer.filters.load(Ordering::Relaxed));
-                (used as usize) < FIRST_LAYER << (2 * at)
+                (used as usize) < capacity(at)
             })
             .unwrap_or(LAYERS - 1);
-        let layer = self.shared.layers[at].get_or_init(|| Layer::new((FIRST_LAYER << (2 * at)) / FILTERS_PER_WORD));
+        let layer = self.shared.layers[at].get_or_init(|| Layer::new(at));
         if self.counts.len() <= at {
             self.counts.push(vec![0; layer.words.len() * 32]);
         }
@@ -156,21 +158,26 @@ impl SummaryWriter {
 }
 
 impl Layer {
-    fn new(words: usize) -> Self {
+    fn new(at: usize) -> Self {
+        let words = capacity(at) / if at < THIN_LAYERS { 2 } else { 4 };
         Self { filters: AtomicU32::new(0), words: std::iter::repeat_with(AtomicU64::default).take(words).collect() }
     }
 }
 
+/// The filters that a layer is for.
+fn capacity(layer: usize) -> usize {
+    FIRST_LAYER << (2 * layer)
+}
+
 /// Words number a power of two; their bits of the hash are none of those that [`bits`] takes.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the mask leaves less than 32 bits")]
 fn word(hash: u64, words: usize) -> usize {
     (hash >> 32) as usize & (words - 1)
 }
 
 #[inline]
 fn bits(hash: u64) -> impl Iterator<Item = usize> {
-    [0, 6, 12].into_iter().map(move |shift| (hash >> shift) as usize & 63)
+    [0, 6, 12, 18].into_iter().map(move |shift| ((hash >> shift) & 63) as usize)
 }
 
 #[cfg(test)]
@@ -181,15 +188,15 @@ mod tests {
     #[test]
     fn what_was_added_is_held_until_it_is_removed() {
         let mut writer = SummaryWriter::default();
-        let layers: Vec<u8> = (0..30_000).map(|key| writer.add(mix(key))).collect();
-        assert_eq!(layers.last(), Some(&3));
-        assert!((0..30_000).all(|key| writer.shared.holds(mix(key))));
-        let wrong = (30_000..130_000).filter(|&key| writer.shared.holds(mix(key))).count();
-        assert!(wrong < 6_000, "{wrong} of 100,000 false");
+        let layers: Vec<u8> = (0..300_000).map(|key| writer.add(mix(key))).collect();
+        assert_eq!(layers.last(), Some(&2));
+        assert!((0..300_000).all(|key| writer.shared.holds(mix(key))));
+        let wrong = (300_000..400_000).filter(|&key| writer.shared.holds(mix(key))).count();
+        assert!(wrong < 500, "{wrong} of 100,000 false");
         for (key, layer) in (0..).zip(layers) {
             writer.remove(mix(key), layer);
         }
-        assert!(!(0..130_000).any(|key| writer.shared.holds(mix(key))));
+        assert!(!(0..400_000).any(|key| writer.shared.holds(mix(key))));
         assert!(writer.shared.layers.iter().map_while(OnceLock::get).all(|layer| {
             layer.filters.load(Ordering::Relaxed) == 0 && layer.words.iter().all(|word| word.load(Ordering::Relaxed) == 0)
         }));
