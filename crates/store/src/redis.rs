@@ -1,4 +1,4 @@
-//! Redis and Valkey as the store: alone, behind Sentinel, or as a Cluster.
+//! Redis and Valkey: alone, behind Sentinel, as a Cluster.
 //!
 //! Connections are plain ones to single servers; which server has a key is found out here, so that one batch is one pipeline
 //! per server, and an error about one key is about that key alone.

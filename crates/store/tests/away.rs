@@ -1,4 +1,4 @@
-//! A Redis that is away in whatever way is an error in time, never a wait without end.
+//! A Redis that is away is an error in time.
 //!
 //! What can't be answered is said to be away where waiting helps, and refused where an operator has to act.
 

@@ -1,4 +1,4 @@
-//! What the embedded store has answered is on disk, and a directory belongs to one process.
+//! What the embedded store has answered is on disk.
 //!
 //! A process that is killed while it writes loses nothing that it was told is written;
 //! a directory that can't be used is refused by name; the store behaves as a map.

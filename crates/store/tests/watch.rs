@@ -1,4 +1,4 @@
-//! Whoever changes a key, and however: a watch tells within a second.
+//! Whoever changes a key: a watch tells within a second.
 //!
 //! A watch that can't tell any longer says so in time, and the next one begins.
 

@@ -1,4 +1,4 @@
-//! The commands that read and write each kind of key, and what their answers mean.
+//! Commands for each kind of key, and their answers.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The servers behind one store, and which of them has a key.
+//! The servers behind one store, and who has what.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! Learns of changes in Redis: by client tracking, else by keyspace notifications, else by reading all again.
+//! Learns of changes in Redis.
 //!
+//! The ways, in their order: client tracking, keyspace notifications, reading all again and again.
 //! Each server that takes writes has a connection of its own. It is asked for a sign of life several times a second:
 //! the answer brings what was announced before it, and its absence tells that the server is away.
 

@@ -1,4 +1,4 @@
-//! Lets a message through a few times a minute and counts the rest.
+//! Lets a few messages a minute through, counts the rest.
 
 use std::time::Duration;
 
