@@ -1,6 +1,6 @@
-//! The functions that Mosquitto 1.5 and 1.6 call: versions 3 and 4 of the interface.
+//! The functions that Mosquitto 1.5 and 1.6 call.
 //!
-//! They lead to the same [`Plugin`]; there are no events, so nothing is pushed and nobody is disconnected.
+//! These are versions 3 and 4 of the interface. They lead to the same [`Plugin`]; there are no events, so nothing is pushed and nobody is disconnected.
 //! Mosquitto 2.x never calls these, since it finds `mosquitto_plugin_version` first.
 
 use std::ffi::{c_char, c_int, c_void};

@@ -1,6 +1,7 @@
-//! What C may do at the border, and what must come of it.
+//! What C may do at the border.
 //!
 //! A host stays up whatever it passes, and nobody gets anything by confusing it.
+//! This file is long: every callback has its odd inputs here, side by side.
 
 use std::process::Command;
 use std::time::Duration;

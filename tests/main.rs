@@ -1,4 +1,6 @@
-//! The whole system, in one binary: its modules, each with a reason.
+//! The whole system, in one binary.
+//!
+//! Its modules stand below, each with a reason.
 
 #![allow(
     missing_docs,

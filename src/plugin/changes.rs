@@ -1,4 +1,4 @@
-//! Has changes in the store act on the clients that are connected now.
+//! Has changes in the store act on connected clients.
 //!
 //! What a client may do changes by itself, with the account that its policy points to.
 //! Here follows what that doesn't do: who lost the account is disconnected, and who lost a filter is unsubscribed from it.

@@ -1,4 +1,4 @@
-//! Raises a panic at a chosen place, for tests of the guard.
+//! Raises a panic at a chosen place, for tests.
 //!
 //! Without the feature `fault-injection` nothing of this exists.
 

@@ -1,4 +1,4 @@
-//! Lets clients in: at once from memory, later on 2.1, within a deadline before.
+//! Lets clients in: at once, later, or within a deadline.
 //!
 //! A delayed answer is addressed by client identifier alone, and a client that leaves while it waits is not announced.
 //! So every login of an identifier gets a new number, and only an answer to the newest number is passed on.

@@ -1,4 +1,4 @@
-//! How long the broker's thread may wait, and how often it may complain.
+//! How long the broker's thread waits, and how often it complains.
 //!
 //! One login that isn't answered in time is enough: until the store answers promptly again nobody waits for it.
 

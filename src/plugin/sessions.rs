@@ -1,4 +1,4 @@
-//! The clients that the broker has, by the address it knows them by.
+//! The broker's clients, by the address it knows them by.
 //!
 //! Addresses are reused at once, and not every client's end is told, so an entry counts only for the same identifier and username.
 //! A client that has gone stays for a while: its will is checked after it, and a persistent session is delivered to for days.

@@ -1,4 +1,4 @@
-//! What a store holds under one key, before anybody has made sense of it.
+//! What a store holds under one key, uninterpreted.
 
 use std::time::Duration;
 

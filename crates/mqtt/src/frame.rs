@@ -1,4 +1,4 @@
-//! The fixed header: type, flags and size before the packet is there.
+//! The fixed header, before the packet is there.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! One list, two origins: bytes of a packet or a slice of values.
+//! One list of two origins: packet bytes or values.
 //!
 //! Bytes are only ever bytes that have been read through once without an error, so that iterating
 //! over them can't fail.

@@ -1,4 +1,4 @@
-//! What the bytes mean, field by field, for every kind of packet and every property.
+//! What the bytes mean, field by field, for every packet.
 
 // A test may stop at the first surprise, in its helpers too.
 #![allow(clippy::unwrap_used)]

@@ -1,4 +1,4 @@
-//! Decoding allocates nothing: not for a packet, not for an error, not for reading its lists.
+//! Decoding allocates nothing, not even for an error.
 
 // A test may stop at the first surprise, in its helpers too.
 #![allow(clippy::unwrap_used)]

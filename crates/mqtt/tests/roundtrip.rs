@@ -1,4 +1,4 @@
-//! Arbitrary packets come back as they were; arbitrary bytes never do harm.
+//! Arbitrary packets come back; arbitrary bytes never do harm.
 
 // A test may stop at the first surprise, in its helpers too.
 #![allow(clippy::unwrap_used)]

@@ -1,4 +1,4 @@
-//! What live clients have to be looked at again for, in order.
+//! What live clients have to be looked at again for.
 //!
 //! Each slot waits at most once, so the list is no longer than there are live accounts.
 

@@ -1,4 +1,4 @@
-//! Whether changes in the store reach us, and until when they did.
+//! Whether and until when changes in the store reach us.
 //!
 //! Between two gaps lies an epoch. What was read in an epoch holds until its end, since a change would have been announced;
 //! after that it only grows older. The latest 1,024 ends are remembered; what is older counts from when it was read.

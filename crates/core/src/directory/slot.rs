@@ -1,4 +1,4 @@
-//! The places of accounts, and which of them have to go when there are too many.
+//! The places of accounts, and who leaves when it's full.
 //!
 //! Accounts of live clients, and those that anybody holds, never go.
 //! Names that the store doesn't know and accounts that it does have a bound each, so a flood of one never displaces the other.

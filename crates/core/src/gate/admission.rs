@@ -1,4 +1,4 @@
-//! Answers to clients that ask to be let in, and the one costly step on the way.
+//! Answers to clients that ask to be let in.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A client that asks to be let in, and who it turns out to be.
+//! A client that asks to be let in.
 
 use std::fmt;
 use std::net::IpAddr;

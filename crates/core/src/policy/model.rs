@@ -1,4 +1,4 @@
-//! Holds compiled policies against a list of rules that is read one by one.
+//! Holds compiled policies against a list read rule by rule.
 //!
 //! The model expands each template as text and asks the topic types, which are tested by themselves.
 

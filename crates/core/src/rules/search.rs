@@ -1,4 +1,4 @@
-//! Finds the rules that match a topic name, or cover a topic filter.
+//! Finds rules that match a name or cover a filter.
 //!
 //! The tree has each filter once, so a search visits each slot at most once, and only those that say something wanted:
 //! at most the tree's size, however `+` and placeholders branch. It allocates nothing.

@@ -1,4 +1,4 @@
-//! Whole exchanges from RFC 7677 and from a client that is not ours, then everything a client can get wrong.
+//! Whole exchanges, then everything a client can get wrong.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A ban keeps out from the moment it is read to the moment it ends.
+//! A ban keeps out from its reading to its end.
 
 use midge_core::bans::Ban;
 use midge_core::entry::Entry;

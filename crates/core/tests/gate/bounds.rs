@@ -1,4 +1,4 @@
-//! Floods cost bounded memory and displace nobody who is known or here.
+//! Floods cost bounded memory and displace nobody who is known.
 
 use midge_core::directory::{DirectorySettings, Identity};
 use midge_core::gate::{GateSettings, LoginSettings, MAX_EFFECTS};

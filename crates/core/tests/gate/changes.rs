@@ -1,4 +1,4 @@
-//! Changes are announced for live clients, once each, and only where something is another.
+//! Changes are announced once each, for live clients only.
 
 use midge_core::entry::Entry;
 use midge_core::gate::{Proof, Refusal};

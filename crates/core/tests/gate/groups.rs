@@ -1,4 +1,4 @@
-//! Rules of groups and of everyone act on all members at once, and nothing is allowed before all of them are read.
+//! Rules of groups act on all members at once.
 
 use midge_core::directory::Identity;
 use midge_core::entry::Entry;

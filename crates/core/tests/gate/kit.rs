@@ -1,4 +1,4 @@
-//! A store made by hand, a clock that stands still, and the loop that a service runs.
+//! A hand-made store, a still clock, and a service's loop.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The right password lets in, everything else is refused for its own reason.
+//! The right password lets in, everything else is refused.
 
 use midge_core::credentials::CredentialSettings;
 use midge_core::entry::Entry;

@@ -1,4 +1,4 @@
-//! Holds the gate and its directory against a store made by hand.
+//! Holds the gate against a store made by hand.
 //!
 //! One binary; each module is about one promise.
 

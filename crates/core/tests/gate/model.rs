@@ -1,4 +1,4 @@
-//! Random histories: nobody gets in, and no topic is allowed, against the last word that was applied.
+//! Random histories never let anybody in against the last word.
 //!
 //! The model is a map of what was applied, a list of rules read one by one, and nothing else.
 

@@ -1,4 +1,4 @@
-//! Without the store, known accounts go on for a bounded time, and nobody else gets in.
+//! Without the store, known accounts go on for a time.
 
 use std::time::Duration;
 

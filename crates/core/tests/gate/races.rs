@@ -1,4 +1,4 @@
-//! Threads that log in while the worker applies never end up with an account that nobody is told about.
+//! Threads that race never lose the announcement of a change.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;

@@ -1,4 +1,4 @@
-//! A token says who a client is, which groups it is in and until when; the store's word on the user counts as well.
+//! A token's word and the store's word count together.
 
 use std::time::Duration;
 
