@@ -26,7 +26,7 @@ pub struct UserRecord {
     /// Which client identifiers the user may connect with.
     pub client_id: Option<ClientPattern>,
     /// What SCRAM-SHA-256 needs.
-    pub scram: Option<ScramCredential>,
+    pub scram: Option<Box<ScramCredential>>,
 }
 
 impl UserRecord {
@@ -55,7 +55,7 @@ impl UserRecord {
                 let stored = StoredPassword::parse(text).map_err(|error| error.to_string())?;
                 self.password = Some((text.into(), stored));
             }
-            b"scram" => self.scram = Some(text.parse::<ScramCredential>().map_err(|error| error.to_string())?),
+            b"scram" => self.scram = Some(text.parse::<ScramCredential>().map(Box::new).map_err(|error| error.to_string())?),
             b"superuser" => self.superuser = switch(text)?,
             b"enabled" => self.enabled = switch(text)?,
             b"groups" => self.groups = parse_groups(text)?,
@@ -85,6 +85,7 @@ fn parse_groups(text: &str) -> Result<Vec<GroupName>, String> {
             return Err(format!("more than {MAX_GROUPS} groups: the user is refused, since a group that is left out may deny"));
         }
     }
+    groups.shrink_to_fit();
     Ok(groups)
 }
 

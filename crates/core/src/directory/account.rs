@@ -143,6 +143,8 @@ impl Account {
             layers.extend(part.map(|part| (Key::GroupAcl(group), part.value.clone())));
         }
         layers.push((Key::AllAcl, shared.everyone.value.clone()));
+        // A set without rules decides nothing; kept, it would cost every account the room.
+        layers.retain(|(_, rules)| !rules.is_empty() || rules.is_closed());
         let superuser = matches!(&record.value, RecordState::Known(record) if record.superuser);
         let policy = match standing {
             Standing::Active if stamp.epoch != 0 => Policy::new(superuser, layers),

@@ -5,14 +5,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, LazyLock, PoisonError};
 
 use super::Directory;
 use super::account::{Account, Part, RecordState, Stamp, Standing, groups_of};
 use super::shared::Shared;
 use super::slot::Slot;
 use crate::bans::{Ban, BanList, MAX_BANS};
-use crate::entry::{Entry, Fields};
+use crate::entry::Entry;
 use crate::key::{BanTarget, Key};
 use crate::name::{GroupName, Username};
 use crate::record::UserRecord;
@@ -279,10 +279,11 @@ fn record_of(entry: &Entry) -> (RecordState, Vec<String>) {
 }
 
 fn rules_of(entry: &Entry) -> (Arc<RuleSet>, Vec<String>) {
-    static NO_FIELDS: Fields = Fields::new();
+    // Most users have no rules of their own, so all of them share these.
+    static NONE: LazyLock<Arc<RuleSet>> = LazyLock::new(Arc::default);
     let closed = |flaw| (Arc::new(RuleSet::closed()), vec![flaw]);
     let fields = match entry {
-        Entry::Missing => &NO_FIELDS,
+        Entry::Missing => return (NONE.clone(), Vec::new()),
         Entry::Hash(fields) => fields,
         Entry::Text { .. } => return closed("is a string; a hash is expected, so everything is denied".to_owned()),
         Entry::Unreadable(reason) => return closed(format!("{reason}, so everything is denied")),

@@ -115,7 +115,7 @@ impl Slots {
             announced: AtomicBool::new(false),
         });
         self.came += slot.weight();
-        self.by_user.entry(identity.user.clone()).or_default().push(slot.clone());
+        self.by_user.entry(identity.user.clone()).or_insert_with(|| Vec::with_capacity(1)).push(slot.clone());
         self.make_room(settings);
         slot
     }

@@ -58,7 +58,7 @@ impl Gate {
             return Err(Refusal::BackOff(wait));
         }
         let record = account.record().filter(|_| account.standing() == Standing::Active);
-        let credential = record.and_then(|record| record.scram.clone());
+        let credential = record.and_then(|record| record.scram.as_deref().cloned());
         let iterations = ScramCredential::DEFAULT_ITERATIONS;
         let fake = || ScramCredential::fake(user.as_str(), &self.fake, iterations);
         Ok(ScramStep::Credential(credential.unwrap_or_else(fake)))
