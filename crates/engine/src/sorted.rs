@@ -1,4 +1,4 @@
-//! A list in the order of its keys, from one item to millions.
+//! Keeps items in the order of their keys, however many.
 //!
 //! One item lies in the list itself, up to 512 in one vector, more in a vector of such chunks: reading is a walk over memory in order, and the longest change moves one chunk.
 

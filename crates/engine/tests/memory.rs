@@ -18,11 +18,11 @@ const MILLION: u32 = 1_000_000;
 
 fn subscribe(tree: &mut SubscriptionTree, filter: &str, subscriber: u32) {
     let options = SubscriptionOptions::new(QoS::AtLeastOnce);
-    tree.subscribe(SubscriptionFilter::new(filter).unwrap(), SubscriberId(subscriber), options);
+    tree.subscribe(SubscriptionFilter::new(filter).expect("a filter"), SubscriberId(subscriber), options);
 }
 
 fn unsubscribe(tree: &mut SubscriptionTree, filter: &str, subscriber: u32) {
-    assert!(tree.unsubscribe(SubscriptionFilter::new(filter).unwrap(), SubscriberId(subscriber)));
+    assert!(tree.unsubscribe(SubscriptionFilter::new(filter).expect("a filter"), SubscriberId(subscriber)));
 }
 
 /// Returns the bytes that `build` leaves allocated, and drops what it built.
@@ -30,7 +30,7 @@ fn held<T>(build: impl FnOnce() -> T) -> u64 {
     let mut built = None;
     let info = measure(|| built = Some(build()));
     drop(built);
-    info.bytes_current.try_into().unwrap()
+    info.bytes_current.try_into().expect("more was allocated than freed")
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn matching_allocates_nothing() {
     let mut found = 0;
     let info = measure(|| {
         for name in &names {
-            let topic = HashedTopic::new(&key, TopicName::new(name).unwrap());
+            let topic = HashedTopic::new(&key, TopicName::new(name).expect("a topic name"));
             assert!(tree.summary().may_match(&topic));
             tree.matches(&topic, &mut |_| found += 1);
         }
@@ -140,7 +140,7 @@ fn a_retained_message_takes_at_most_200_bytes_beside_its_content() {
         let mut retained = Retained::new(Bounds { messages: usize::MAX, bytes: usize::MAX });
         for number in 0..MILLION {
             let message = Message { value: [0u64; 2], bytes: 64, expires: None };
-            retained.set(TopicName::new(&topics::topic(number)).unwrap(), message, Duration::ZERO).unwrap();
+            retained.set(TopicName::new(&topics::topic(number)).expect("a topic name"), message, Duration::ZERO).unwrap();
         }
         retained
     });

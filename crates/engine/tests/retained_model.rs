@@ -66,12 +66,12 @@ proptest! {
             match step {
                 Step::Set(topic, value, expires) => {
                     let expires = expires.map(|seconds| now + Duration::from_secs(seconds));
-                    let old = retained.set(TopicName::new(&topic).unwrap(), Message { value, bytes: 1, expires }, now).unwrap();
+                    let old = retained.set(TopicName::new(&topic).expect("a topic name"), Message { value, bytes: 1, expires }, now).unwrap();
                     let expected = model.insert(topic, (value, expires)).filter(|(_, expires)| expires.is_none_or(|at| at > now));
                     prop_assert_eq!(old.map(|old| (old.value, old.expires)), expected);
                 }
                 Step::Clear(topic) => {
-                    let old = retained.clear(TopicName::new(&topic).unwrap(), now);
+                    let old = retained.clear(TopicName::new(&topic).expect("a topic name"), now);
                     let expected = model.remove(&topic).filter(|(_, expires)| expires.is_none_or(|at| at > now));
                     prop_assert_eq!(old.map(|old| (old.value, old.expires)), expected);
                 }
@@ -105,13 +105,13 @@ proptest! {
         }
         let unique: BTreeSet<_> = found.iter().cloned().collect();
         prop_assert_eq!(unique.len(), found.len());
-        prop_assert!(found.iter().all(|topic| typed.matches(TopicName::new(topic).unwrap())));
-        let expected = steady.unwrap().into_iter().filter(|topic| typed.matches(TopicName::new(topic).unwrap()));
+        prop_assert!(found.iter().all(|topic| typed.matches(TopicName::new(topic).expect("a topic name"))));
+        let expected = steady.unwrap().into_iter().filter(|topic| typed.matches(TopicName::new(topic).expect("a topic name")));
         for topic in expected {
             prop_assert!(unique.contains(&topic), "{} is missing", topic);
         }
         for (topic, &(value, expires)) in &model {
-            let found = retained.find(TopicName::new(topic).unwrap(), now).map(|message| message.value);
+            let found = retained.find(TopicName::new(topic).expect("a topic name"), now).map(|message| message.value);
             prop_assert_eq!(found, expires.is_none_or(|at| at > now).then_some(value));
         }
     }

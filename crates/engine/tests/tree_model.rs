@@ -42,14 +42,14 @@ fn topics() -> impl Strategy<Value = String> {
 
 fn options() -> impl Strategy<Value = SubscriptionOptions> {
     (0..3u8, any::<bool>(), any::<bool>(), prop::option::of(1..9u32)).prop_map(|(qos, no_local, retain, id)| {
-        let mut options = SubscriptionOptions::new(QoS::new(qos).unwrap());
+        let mut options = SubscriptionOptions::new(QoS::new(qos).expect("0 to 2"));
         if no_local {
             options = options.with_no_local();
         }
         if retain {
             options = options.with_retain_as_published();
         }
-        id.map_or(options, |id| options.with_identifier(SubscriptionId::new(id).unwrap()))
+        id.map_or(options, |id| options.with_identifier(SubscriptionId::new(id).expect("in range")))
     })
 }
 
@@ -71,7 +71,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 type Found = Vec<(Option<String>, SubscriberId, SubscriptionOptions)>;
 
 fn scan(model: &Model, topic: TopicName<'_>) -> Found {
-    let parsed = |text| SubscriptionFilter::new(text).unwrap();
+    let parsed = |text| SubscriptionFilter::new(text).expect("a filter");
     let matching = model.iter().filter(|((text, _), _)| parsed(text).filter().matches(topic));
     let mut found: Found =
         matching.map(|((text, who), &options)| (parsed(text).share_name().map(str::to_owned), *who, options)).collect();
@@ -89,7 +89,7 @@ fn ask(tree: &SubscriptionTree, topic: &HashedTopic<'_>, online: impl Fn(Subscri
                 assert_eq!(at < group.online(), online(member.subscriber));
                 found.push((Some(name.clone()), member.subscriber, member.options));
             }
-            let picked = group.pick(Pick::RoundRobin, |_| true).unwrap();
+            let picked = group.pick(Pick::RoundRobin, |_| true).expect("a group has members");
             assert!(online(picked.subscriber) || group.online() == 0);
         }
     });
@@ -98,7 +98,7 @@ fn ask(tree: &SubscriptionTree, topic: &HashedTopic<'_>, online: impl Fn(Subscri
 }
 
 fn check_publish(tree: &SubscriptionTree, key: &HashKey, model: &Model, offline: &[SubscriberId], topic: &str) {
-    let topic = HashedTopic::new(key, TopicName::new(topic).unwrap());
+    let topic = HashedTopic::new(key, TopicName::new(topic).expect("a topic name"));
     let expected = scan(model, topic.name());
     assert_eq!(ask(tree, &topic, |who| !offline.contains(&who)), expected, "{}", topic.name());
     assert!(tree.summary().may_match(&topic) || expected.is_empty(), "{}", topic.name());
@@ -137,20 +137,20 @@ proptest! {
         // These take all shapes, so that all other wildcard filters go to the burst trie.
         for levels in (1..=32).filter(|_| crowded) {
             let (text, who, options) = (vec!["+"; levels].join("/"), SubscriberId(11), SubscriptionOptions::new(QoS::AtMostOnce));
-            tree.subscribe(SubscriptionFilter::new(&text).unwrap(), who, options);
+            tree.subscribe(SubscriptionFilter::new(&text).expect("a filter"), who, options);
             model.insert((text, who), options);
         }
         for step in steps {
             match step {
                 Step::Subscribe(text, who, options) => {
                     let who = SubscriberId(who);
-                    let filter = SubscriptionFilter::new(&text).unwrap();
+                    let filter = SubscriptionFilter::new(&text).expect("a filter");
                     let old = tree.subscribe(filter, who, options);
                     prop_assert_eq!(old, model.insert((text, who), options));
                 }
                 Step::Unsubscribe(text, who) => {
                     let who = SubscriberId(who);
-                    let removed = tree.unsubscribe(SubscriptionFilter::new(&text).unwrap(), who);
+                    let removed = tree.unsubscribe(SubscriptionFilter::new(&text).expect("a filter"), who);
                     prop_assert_eq!(removed, model.remove(&(text, who)).is_some());
                 }
                 Step::RemoveAll(who) => {
@@ -187,7 +187,7 @@ proptest! {
         prop_assert!(left.nodes <= 1, "the root may stay");
         left.nodes = 0;
         prop_assert_eq!(left, Counters::default());
-        let topic = HashedTopic::new(&key, TopicName::new("a/b").unwrap());
+        let topic = HashedTopic::new(&key, TopicName::new("a/b").expect("a topic name"));
         prop_assert!(!tree.summary().may_match(&topic));
     }
 }
@@ -203,14 +203,35 @@ fn changes_do_what_the_calls_do() {
     for change in [add(one), add(two), Change::Online { subscriber: one, online: false }] {
         tree.apply(&change).unwrap();
     }
-    let topic = HashedTopic::new(&key, TopicName::new("a/b").unwrap());
+    let topic = HashedTopic::new(&key, TopicName::new("a/b").expect("a topic name"));
     assert_eq!(ask(&tree, &topic, |who| who != one).len(), 2);
     tree.apply(&Change::Remove { filter: filter.into(), subscriber: one }).unwrap();
     tree.apply(&Change::RemoveAll { subscriber: two }).unwrap();
     assert_eq!(tree.counters(), Counters::default());
     assert!(tree.apply(&Change::Remove { filter: "$share/g".into(), subscriber: one }).is_err());
-    let parsed = SubscriptionFilter::new(filter).unwrap();
+    let parsed = SubscriptionFilter::new(filter).expect("a filter");
     let first = home(&key, parsed, 4).unwrap();
     assert!(first < 4 && home(&key, parsed, 4) == Some(first));
-    assert_eq!(home(&key, SubscriptionFilter::new("a/+").unwrap(), 4), None);
+    assert_eq!(home(&key, SubscriptionFilter::new("a/+").expect("a filter"), 4), None);
+}
+
+#[test]
+fn loops_share_summaries_and_own_trees() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    fn owned<T: Send>(_: &T) {}
+    let key = HashKey::new([1, 2]);
+    let mut tree = SubscriptionTree::new(key.clone());
+    owned(&tree);
+    let summary = tree.summary();
+    shared(&summary);
+    let may_match = |topic| summary.may_match(&HashedTopic::new(&key, TopicName::new(topic).unwrap()));
+    let options = SubscriptionOptions::new(QoS::AtMostOnce);
+    for (filter, topic) in [("a/b", "a/b"), ("c/+", "c/x"), ("$share/g/d/#", "d/x/y"), ("e/f/+/g/#", "e/f/1/g/2")] {
+        let parsed = SubscriptionFilter::new(filter).unwrap();
+        assert!(!may_match(topic), "{filter}");
+        tree.subscribe(parsed, SubscriberId(1), options);
+        assert!(may_match(topic) && !may_match("somewhere/else"), "{filter}");
+        tree.unsubscribe(parsed, SubscriberId(1));
+        assert!(!may_match(topic), "{filter}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Walks through the retained messages that match, a step at a time.
+//! Walks through matching retained messages, a step at a time.
 //!
 //! The cursor owns its place and borrows nothing, so that the store may change between two steps.
 

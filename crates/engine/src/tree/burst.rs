@@ -1,4 +1,4 @@
-//! Narrows wildcard filters of rare shapes down to a few, level by level.
+//! Finds the few candidates among wildcard filters of rare shapes.
 //!
 //! A burst trie: up to eight filters share a bucket, and a bucket that overflows bursts into one node for each next level; one that falls to half becomes a bucket again.
 //! So nodes are never more than a small multiple of the bytes of the filters, however the filters are chosen, and a branch is followed only where it exists.

@@ -1,4 +1,4 @@
-//! Changes of shared subscriptions, on their way to the group's home loop.
+//! Changes of shared subscriptions, for the group's home loop.
 //!
 //! A group with members on several loops must pick one member for a message, so one loop keeps all of a group: its [`home`].
 //! The loop of a member sends each change there with its next batch; [`SubscriptionTree::apply`] takes it in.

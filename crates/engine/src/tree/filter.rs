@@ -1,4 +1,4 @@
-//! What is subscribed to: a topic filter, perhaps shared under a name.
+//! What is subscribed to: a topic filter, perhaps shared.
 
 use midge_core::topic::{TopicError, TopicFilter};
 

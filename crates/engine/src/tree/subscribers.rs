@@ -1,4 +1,6 @@
-//! Which filters and groups each subscriber is in, so that it can leave them.
+//! Knows which filters and groups each subscriber is in.
+//!
+//! So a session can leave all of them at its end, however many, without a search.
 
 use super::subscription::SubscriberId;
 use crate::hash::mix;
