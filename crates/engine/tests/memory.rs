@@ -1,4 +1,4 @@
-//! Promise: subscriptions cost a bounded number of bytes, and give them back.
+//! Promise: subscriptions take a bounded number of bytes, and return them.
 //!
 //! Bytes are those asked of the allocator; what it adds to each block is not in them.
 

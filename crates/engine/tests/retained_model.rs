@@ -1,4 +1,6 @@
-//! The retained messages beside a map that is scanned, with queries left open while it changes.
+//! The retained messages beside a map that is scanned.
+//!
+//! A query is left open while the messages change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
