@@ -124,7 +124,7 @@ impl Plugin {
 
     /// Has the account at hand of a client that the listener itself has let in; 2.1 only.
     pub(crate) fn connect(&self, thread: &BrokerThread, client: Client<'_>) -> Status {
-        self.forget_askers(thread, client.id());
+        self.greet(thread, client);
         let (Some(id), user) = (client.id(), client.username()) else { return Status::SUCCESS };
         let known = self
             .sessions

@@ -74,17 +74,19 @@ impl Plugin {
         if receiver.recv_timeout(longest).unwrap_or(false) { Status::SUCCESS } else { Status::AUTH }
     }
 
-    /// Voids the logins that are under way for this identifier: they were somebody else's, or the same client's that has left.
+    /// Notes that a new client turns up; to be called first, however it proves itself.
     ///
-    /// To be called first wherever a client of an identifier turns up, however it proves itself.
-    pub(super) fn forget_askers(&self, thread: &BrokerThread, id: Option<&[u8]>) {
-        if let Some(Ok(id)) = id.map(std::str::from_utf8) {
+    /// Logins that are under way for its identifier were somebody else's, or its own before it left, and are void.
+    /// What is known at its address was somebody else's too, and counts for the same names only.
+    pub(super) fn greet(&self, thread: &BrokerThread, client: Client<'_>) {
+        if let Some(Ok(id)) = client.id().map(std::str::from_utf8) {
             self.delayed.with(thread, |delayed| delayed.askers.remove(id));
         }
+        self.sessions.with(thread, |sessions| sessions.read_names_again(client.handle()));
     }
 
     fn decide(&self, thread: &BrokerThread, login: &Login<'_>) -> Status {
-        self.forget_askers(thread, login.client.id());
+        self.greet(thread, login.client);
         let identity = match self.certified(thread, login.client) {
             Ok(identity) => identity,
             Err(refusal) => return self.refuse(login, &refusal),

@@ -53,7 +53,7 @@ impl Plugin {
             id.is_some_and(|id| sessions.at(step.client.handle(), id, user).is_some_and(|session| session.is_connected()))
         });
         if again != Some(true) {
-            self.forget_askers(thread, id);
+            self.greet(thread, step.client);
         }
         match self.begin(thread, step) {
             Ok(message) => (Status::AUTH_CONTINUE, message),

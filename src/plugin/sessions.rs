@@ -160,7 +160,7 @@ impl Sessions {
     /// Returns the session at `address`, or else the one that this identifier and username have elsewhere.
     ///
     /// The names are read once a second per client. Between, it is enough that they are where they were: the end of a connected
-    /// client is always told before its memory is given to another.
+    /// client is told before its memory is given to another, and whoever turns up there is noted by [`Self::read_names_again`].
     pub(super) fn find(&mut self, address: usize, id: Text<'_>, user: Option<Text<'_>>) -> Option<&mut Session> {
         let seen = Seen { id: id.address(), user: user.map_or(0, Text::address), second: self.second };
         let here = self.by_address.get(&address).is_some_and(|session| {
@@ -173,6 +173,13 @@ impl Sessions {
         let session = self.by_address.get_mut(&address)?;
         session.seen = seen;
         Some(session)
+    }
+
+    /// Has the names of the client at `address` read at the next question.
+    pub(super) fn read_names_again(&mut self, address: usize) {
+        if let Some(session) = self.by_address.get_mut(&address) {
+            session.seen = Seen::default();
+        }
     }
 
     #[cold]
@@ -216,7 +223,8 @@ impl Sessions {
         }
         self.has_expiring |= policy.expires_unix().is_some();
         self.by_id.insert(id, address);
-        self.by_address.insert(address, Session { policy, filters, filters_overflow, withheld: false, departed: None, seen: Seen::default() });
+        self.by_address
+            .insert(address, Session { policy, filters, filters_overflow, withheld: false, departed: None, seen: Seen::default() });
     }
 
     /// Remembers for a while who is asked about without being connected: a session from before the start, the author of a
@@ -225,8 +233,17 @@ impl Sessions {
         if self.strangers.len() >= MAX_STRANGERS {
             self.strangers.clear();
         }
-        self.strangers
-            .insert(address, Session { policy, filters: Vec::new(), filters_overflow: false, withheld: false, departed: None, seen: Seen::default() });
+        self.strangers.insert(
+            address,
+            Session {
+                policy,
+                filters: Vec::new(),
+                filters_overflow: false,
+                withheld: false,
+                departed: None,
+                seen: Seen::default(),
+            },
+        );
     }
 
     /// Returns whether some client's login ends by itself.
