@@ -275,7 +275,10 @@ impl Worker<'_> {
             return;
         }
         let Some(read) = self.read(&keys) else { return };
-        let (named, doubted): (Vec<_>, Vec<_>) = read.into_iter().partition(|(key, _)| self.changed.contains(key));
+        let (mut named, doubted): (Vec<_>, Vec<_>) = read.into_iter().partition(|(key, _)| self.changed.contains(key));
+        // A group that a record names for the first time is applied with it, so that its members are never without it.
+        let Some(beside) = self.read(&self.shared.gate.directory().wants_beside(&named)) else { return };
+        named.extend(beside);
         for key in &keys {
             self.changed.remove(key);
             self.doubted.remove(key);
