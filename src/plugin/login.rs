@@ -77,12 +77,13 @@ impl Plugin {
     /// Notes that a new client turns up; to be called first, however it proves itself.
     ///
     /// Logins that are under way for its identifier were somebody else's, or its own before it left, and are void.
-    /// What is known at its address was somebody else's too, and counts for the same names only.
+    /// Whoever was known at its address has gone, unless the names are the same.
     pub(super) fn greet(&self, thread: &BrokerThread, client: Client<'_>) {
         if let Some(Ok(id)) = client.id().map(std::str::from_utf8) {
             self.delayed.with(thread, |delayed| delayed.askers.remove(id));
         }
-        self.sessions.with(thread, |sessions| sessions.read_names_again(client.handle()));
+        let (id, now) = (client.id().unwrap_or_default(), self.clock.now().monotonic);
+        self.sessions.with(thread, |sessions| sessions.arrive(client.handle(), id, now));
     }
 
     fn decide(&self, thread: &BrokerThread, login: &Login<'_>) -> Status {

@@ -160,7 +160,7 @@ impl Sessions {
     /// Returns the session at `address`, or else the one that this identifier and username have elsewhere.
     ///
     /// The names are read once a second per client. Between, it is enough that they are where they were: the end of a connected
-    /// client is told before its memory is given to another, and whoever turns up there is noted by [`Self::read_names_again`].
+    /// client is told before its memory is given to another, and whoever turns up there is noted by [`Self::arrive`].
     pub(super) fn find(&mut self, address: usize, id: Text<'_>, user: Option<Text<'_>>) -> Option<&mut Session> {
         let seen = Seen { id: id.address(), user: user.map_or(0, Text::address), second: self.second };
         let here = self.by_address.get(&address).is_some_and(|session| {
@@ -175,10 +175,14 @@ impl Sessions {
         Some(session)
     }
 
-    /// Has the names of the client at `address` read at the next question.
-    pub(super) fn read_names_again(&mut self, address: usize) {
-        if let Some(session) = self.by_address.get_mut(&address) {
-            session.seen = Seen::default();
+    /// Notes that a client of this identifier turns up at `address`: one of another identifier that was there has gone, told or
+    /// not, and the names of one of the same are read at the next question.
+    pub(super) fn arrive(&mut self, address: usize, id: &[u8], now: Duration) {
+        let Some(session) = self.by_address.get_mut(&address) else { return };
+        session.seen = Seen::default();
+        if session.is_connected() && session.policy.client().as_str().as_bytes() != id {
+            session.departed = Some(now);
+            self.leaving.push_back((now, address));
         }
     }
 
