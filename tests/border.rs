@@ -3,7 +3,6 @@
 //! A host stays up whatever it passes, and nobody gets anything by confusing it.
 //! This file is long: every callback has its odd inputs here, side by side.
 
-use std::process::Command;
 use std::time::Duration;
 
 use midge_testkit::fake_host::{bytes, none, text};
@@ -16,47 +15,10 @@ use crate::stage::{
     UNSUBSCRIBE, unhex,
 };
 
-const EXPORTED: [&str; 13] = [
-    "mosquitto_auth_acl_check",
-    "mosquitto_auth_continue",
-    "mosquitto_auth_plugin_cleanup",
-    "mosquitto_auth_plugin_init",
-    "mosquitto_auth_plugin_version",
-    "mosquitto_auth_psk_key_get",
-    "mosquitto_auth_security_cleanup",
-    "mosquitto_auth_security_init",
-    "mosquitto_auth_start",
-    "mosquitto_auth_unpwd_check",
-    "mosquitto_plugin_cleanup",
-    "mosquitto_plugin_init",
-    "mosquitto_plugin_version",
-];
-
 /// What MQTT 5 says of a publish that was taken and has no subscriber.
 const NOBODY_LISTENS: u8 = 16;
 
 const MODERN: [HostKind; 2] = [HostKind::V2_0, HostKind::V2_1];
-
-fn symbols(which: &str) -> Vec<String> {
-    let listing = Command::new("nm").args(["-D", "--format=posix", which]).arg(plugin().unwrap()).output().unwrap();
-    assert!(listing.status.success(), "{listing:?}");
-    let text = String::from_utf8(listing.stdout).unwrap();
-    text.lines().filter_map(|line| line.split(' ').next()).map(|name| name.split('@').next().unwrap().to_owned()).collect()
-}
-
-#[test]
-fn it_exports_the_entry_points_and_nothing_else() {
-    let mut exported = symbols("--defined-only");
-    exported.sort();
-    assert_eq!(exported, EXPORTED);
-}
-
-#[test]
-fn it_needs_no_symbol_of_a_broker_or_of_its_tls() {
-    let needed = symbols("--undefined-only");
-    let foreign = |name: &&String| ["mosquitto_", "SSL_", "X509_", "i2d_"].iter().any(|prefix| name.starts_with(prefix));
-    assert_eq!(needed.iter().find(foreign), None);
-}
 
 /// Says what each event comes to when it says nothing.
 fn refused(event: i32) -> i32 {

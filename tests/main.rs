@@ -29,3 +29,5 @@ mod legacy;
 mod redis_rights;
 /// A fake host with the plugin, over a real Redis.
 mod stage;
+/// What the plugin's file exports and needs.
+mod symbols;
