@@ -25,6 +25,8 @@ mod delayed;
 mod incumbents;
 /// The entry points of Mosquitto 1.5 and 1.6.
 mod legacy;
+/// Who gets in on a real Mosquitto, and who doesn't.
+mod logins;
 /// The least rights of a broker's Redis user.
 mod redis_rights;
 /// A fake host with the plugin, over a real Redis.
