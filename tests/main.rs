@@ -29,6 +29,8 @@ mod legacy;
 mod logins;
 /// The least rights of a broker's Redis user.
 mod redis_rights;
+/// What clients may do on a real Mosquitto, one right at a time.
+mod rights;
 /// A fake host with the plugin, over a real Redis.
 mod stage;
 /// What the plugin's file exports and needs.
