@@ -27,6 +27,8 @@ mod incumbents;
 mod legacy;
 /// Who gets in on a real Mosquitto, and who doesn't.
 mod logins;
+/// What clients notice while Redis is away: nothing.
+mod outage;
 /// The least rights of a broker's Redis user.
 mod redis_rights;
 /// What clients may do on a real Mosquitto, one right at a time.
