@@ -90,10 +90,8 @@ fn check(version: MosquittoVersion, what: &str, begin: impl FnOnce(&mut Site)) -
     let expected: Vec<String> = (0..QUEUED).map(|number| number.to_string()).collect();
     let heard = until_end(&mut bob, &mut ann);
     assert_eq!(heard, expected, "{version:?} {what}");
-    let (codes, stall) = stall(&mut bob, || {
-        ["nobody", "stranger", "guest"].map(|name| site.try_login(Protocol::V3_1_1, name, name).1)
-    })
-    .unwrap();
+    let (codes, stall) =
+        stall(&mut bob, || ["nobody", "stranger", "guest"].map(|name| site.try_login(Protocol::V3_1_1, name, name).1)).unwrap();
     assert!(codes.iter().all(|code| *code != 0), "{version:?} {what}: {codes:?}");
     assert!(stall.worst < NO_STALL, "{version:?} {what}: {stall:?}");
     println!("{version:?} {what}: longest wait of a connected client {:?}", stall.worst);
@@ -162,6 +160,7 @@ fn a_start_without_redis_opens_the_listeners_and_heals() {
         let (_, code) = RawClient::try_connect(broker.port(), &login("ann", "ann")).unwrap();
         assert_ne!(code, 0, "{version:?}");
         proxy.set(Mode::Pass).unwrap();
-        until("ann to be let in", SOON, || Ok((RawClient::try_connect(broker.port(), &login("ann", "ann"))?.1 == 0).then_some(()))).unwrap();
+        until("ann to be let in", SOON, || Ok((RawClient::try_connect(broker.port(), &login("ann", "ann"))?.1 == 0).then_some(())))
+            .unwrap();
     }
 }
