@@ -1,4 +1,4 @@
-//! What clients may do on real brokers, one right at a time.
+//! What clients may do on a real Mosquitto.
 //!
 //! That a message must not come is shown by a later one that comes on the same connection, never by waiting.
 

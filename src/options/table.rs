@@ -67,7 +67,13 @@ pub(super) fn without_password(url: &str) -> String {
             let user = credentials.split_once(':').map_or(credentials, |(user, _)| user);
             format!("{scheme}://{user}:…@{rest}")
         }
-        None => url.to_owned(),
+        // What stands where a port should may be a password whose host is missing.
+        None => match rest.split_once(':') {
+            Some((host, port)) if !port.starts_with(|c: char| c.is_ascii_digit()) && !rest.starts_with('[') => {
+                format!("{scheme}://{host}:…")
+            }
+            _ => url.to_owned(),
+        },
     }
 }
 

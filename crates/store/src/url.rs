@@ -81,6 +81,9 @@ pub enum StoreUrlError {
     /// The database is no number.
     #[error("\"{0}\" is no database: allowed is a number")]
     Database(String),
+    /// `@` behind the host: a password with `/`, `?` or `#` in it that is not encoded.
+    #[error("an @ stands behind the host: in names and passwords / ? # and @ are written %2F %3F %23 and %40")]
+    Unencoded,
     /// A sentinel URL names no service.
     #[error("the service is missing: allowed is redis+sentinel://HOST:PORT,HOST:PORT/SERVICE")]
     NoService,
@@ -186,6 +189,11 @@ impl FromStr for StoreUrl {
         let (scheme, rest) = text.split_once("://").ok_or_else(scheme_error)?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').map_or((rest, None), |(authority, path)| (authority, Some(path)));
+        // Checked before anything is quoted in an error, since it would be part of the password.
+        let unix = matches!(scheme, "redis+unix" | "unix");
+        if !unix && (path.is_some_and(|path| path.contains('@')) || query.contains('@')) {
+            return Err(StoreUrlError::Unencoded);
+        }
         let (login, hosts) = authority.rsplit_once('@').map_or(("", authority), |(login, hosts)| (login, hosts));
         let mut url = match scheme {
             "redis" | "rediss" => {
@@ -269,12 +277,15 @@ fn address(text: &str, default_port: u16) -> Result<Address, StoreUrlError> {
         return Err(StoreUrlError::NoHost);
     }
     let port = match port {
-        Some(port) => {
-            port.parse().ok().filter(|port| *port != 0).ok_or_else(|| StoreUrlError::Port(port.escape_debug().to_string()))?
-        }
+        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| StoreUrlError::Port(shown_port(port)))?,
         None => default_port,
     };
     Ok(Address { host: decode(host)?, port })
+}
+
+/// Returns what may be shown of a port that is none: digits, since anything else may be a password whose host is missing.
+fn shown_port(port: &str) -> String {
+    if port.bytes().all(|byte| byte.is_ascii_digit()) { port.to_owned() } else { "…".to_owned() }
 }
 
 #[cfg(test)]
@@ -311,7 +322,11 @@ mod tests {
             ("127.0.0.1:6379", "scheme \"127.0.0.1\""),
             ("redis://", "no host"),
             ("redis://h:0", "\"0\" is no port"),
-            ("redis://h:x", "\"x\" is no port"),
+            ("redis://h:x", "is no port"),
+            ("redis://me:geheim", "is no port"),
+            ("redis://me:1/geheim@h", "%2F"),
+            ("redis://me:1?geheim@h", "%3F"),
+            ("redis+sentinel://me:1/geheim@h", "%2F"),
             ("redis://h/x", "\"x\" is no database"),
             ("redis://h?ca=x", "parameter \"ca\""),
             ("redis+sentinel://h", "service"),
@@ -321,7 +336,7 @@ mod tests {
             ("", "scheme"),
         ] {
             let error = text.parse::<StoreUrl>().expect_err(text).to_string();
-            assert!(error.contains(expected), "{text}: {error}");
+            assert!(error.contains(expected) && !error.contains("geheim"), "{text}: {error}");
         }
     }
 }
