@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use midge_core::directory::{Change, Slot};
+use midge_core::directory::{Change, Slot, Standing};
 use midge_core::gate::Refusal;
 
 use super::Plugin;
@@ -27,8 +27,17 @@ pub(super) struct Pending {
 }
 
 enum Action {
-    Kick { address: usize, id: Box<str>, why: String },
-    Unsubscribe { id: Box<str>, filter: Box<str> },
+    Kick {
+        address: usize,
+        id: Box<str>,
+        why: String,
+        /// Whether a persistent session keeps its subscriptions.
+        spare: bool,
+    },
+    Unsubscribe {
+        id: Box<str>,
+        filter: Box<str>,
+    },
 }
 
 impl Plugin {
@@ -65,9 +74,13 @@ impl Plugin {
                 if !(changed || expired || bans) {
                     continue;
                 }
-                if let Some(refusal) = session.policy().revoked(&self.gate, now) {
-                    actions.extend(kick(address, session, &refusal.to_string()));
-                } else if changed {
+                let refusal = session.policy().revoked(&self.gate, now);
+                if let Some(refusal) = &refusal {
+                    actions.extend(kick(address, session, &refusal.to_string(), true));
+                }
+                // A session outlives a ban, and nobody looks at its filters again when that ends.
+                let has_rules = || session.policy().slot().account().standing() == Standing::Active;
+                if changed && (refusal.is_none() || has_rules()) {
                     recheck(address, session, can_unsubscribe, &mut actions);
                 }
             }
@@ -78,13 +91,17 @@ impl Plugin {
 
     fn act(&self, thread: &BrokerThread, action: Action) {
         match action {
-            Action::Kick { address, id, why } => {
+            Action::Kick { address, id, why, spare } => {
                 // Somebody else may have taken the identifier over since, who is none of this business.
-                let still_there =
-                    self.sessions.with(thread, |sessions| sessions.named_address(&id) == Some(address)).unwrap_or(false);
-                if still_there && host().kick(thread, &id) {
+                let still_there = self.sessions.with(thread, |sessions| {
+                    let there = sessions.named_address(&id) == Some(address);
+                    sessions.spare((there && spare).then_some(address));
+                    there
+                });
+                if still_there == Some(true) && host().kick(thread, &id) {
                     log::info!("disconnected client \"{}\": {why}", midge_core::name::Shown(&id));
                 }
+                self.sessions.with(thread, |sessions| sessions.spare(None));
             }
             Action::Unsubscribe { id, filter } => {
                 host().unsubscribe(thread, &id, &filter);
@@ -142,8 +159,9 @@ impl Plugin {
         {
             let why = refusal.to_string();
             // Not from inside its own event: from the next tick.
-            self.pending
-                .with(thread, |pending| pending.actions.push_back(Action::Kick { address, id: hello.client.as_str().into(), why }));
+            self.pending.with(thread, |pending| {
+                pending.actions.push_back(Action::Kick { address, id: hello.client.as_str().into(), why, spare: true })
+            });
         }
         Status::SUCCESS
     }
@@ -154,22 +172,22 @@ fn drain(actions: &mut VecDeque<Action>) -> Vec<Action> {
     actions.drain(..share).collect()
 }
 
-fn kick(address: usize, session: &Session, why: &str) -> Option<Action> {
+fn kick(address: usize, session: &Session, why: &str, spare: bool) -> Option<Action> {
     let id = session.policy().client().as_str().into();
-    session.is_connected().then(|| Action::Kick { address, id, why: why.to_owned() })
+    session.is_connected().then(|| Action::Kick { address, id, why: why.to_owned(), spare })
 }
 
 /// Takes from a client the filters that it may no longer hold.
 fn recheck(address: usize, session: &mut Session, can_unsubscribe: bool, actions: &mut Vec<Action>) {
     let Some(withdrawn) = session.take_withdrawn() else {
-        actions.extend(kick(address, session, "its rules have changed, and it holds too many subscriptions to check each"));
+        actions.extend(kick(address, session, "its rules have changed, and it holds too many subscriptions to check each", false));
         return;
     };
     if withdrawn.is_empty() {
         return;
     }
     if !can_unsubscribe {
-        session.withhold();
+        session.withhold(withdrawn);
         return;
     }
     let id: Box<str> = session.policy().client().as_str().into();

@@ -53,8 +53,8 @@ pub(super) struct Session {
     filters: Vec<Box<str>>,
     /// More were granted than are remembered.
     filters_overflow: bool,
-    /// A granted filter was withdrawn that the broker can't take from the client.
-    withheld: bool,
+    /// Granted filters that were withdrawn, and that the broker can't take from the client.
+    withheld: Vec<Box<str>>,
     /// When it went.
     departed: Option<Duration>,
     seen: Seen,
@@ -75,15 +75,14 @@ impl Session {
 
     /// Returns whether a delivery that the rules allow is one that nobody asks for any more.
     pub(super) fn withholds(&self, topic: TopicName<'_>) -> bool {
-        self.withheld && !self.is_wanted(topic)
-    }
-
-    fn is_wanted(&self, topic: TopicName<'_>) -> bool {
-        self.filters.iter().any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)))
+        let any =
+            |filters: &[Box<str>]| filters.iter().any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)));
+        any(&self.withheld) && !any(&self.filters)
     }
 
     /// Remembers a filter that was granted.
     pub(super) fn granted(&mut self, filter: &str) {
+        self.withheld.retain(|known| **known != *filter);
         if self.filters.iter().any(|known| **known == *filter) {
             return;
         }
@@ -97,6 +96,7 @@ impl Session {
     /// Forgets a filter that the client has given up.
     pub(super) fn given_up(&mut self, filter: &str) {
         self.filters.retain(|known| **known != *filter);
+        self.withheld.retain(|known| **known != *filter);
     }
 
     /// Takes the filters that are no longer allowed; `None` where too many were granted to tell.
@@ -112,9 +112,9 @@ impl Session {
         Some(withdrawn)
     }
 
-    /// Delivers only what the remaining filters ask for, since the broker still holds another subscription.
-    pub(super) fn withhold(&mut self) {
-        self.withheld = true;
+    /// Delivers no more what these filters ask for and none of the remaining, since the broker still holds them.
+    pub(super) fn withhold(&mut self, withdrawn: Vec<Box<str>>) {
+        self.withheld.extend(withdrawn);
     }
 }
 
@@ -134,6 +134,8 @@ pub(super) struct Sessions {
     /// Who has gone and may come back, in order; some of them have.
     returning: VecDeque<(Duration, usize)>,
     offline_bound: usize,
+    /// Whose session is to outlive the disconnection that is under way.
+    spared: Option<usize>,
 }
 
 impl Sessions {
@@ -149,7 +151,18 @@ impl Sessions {
             leaving: VecDeque::new(),
             returning: VecDeque::new(),
             offline_bound,
+            spared: None,
         }
+    }
+
+    /// Says whose session is to outlive the disconnection that begins now; none when it is over.
+    pub(super) fn spare(&mut self, address: Option<usize>) {
+        self.spared = address;
+    }
+
+    /// Returns whether the session at `address` is to outlive its disconnection, which is under way.
+    pub(super) fn spares(&self, address: usize) -> bool {
+        self.spared == Some(address)
     }
 
     /// Returns the session at `address`, if it is of this identifier and username.
@@ -216,10 +229,10 @@ impl Sessions {
         let id: Box<str> = policy.client().as_str().into();
         let earlier = self.by_id.get(&id).copied();
         // The same user's persistent session goes on, and its subscriptions with it.
-        let (filters, filters_overflow) = earlier
+        let (filters, filters_overflow, withheld) = earlier
             .and_then(|earlier| self.by_address.get(&earlier))
             .filter(|session| session.policy.user() == policy.user())
-            .map_or((Vec::new(), false), |session| (session.filters.clone(), session.filters_overflow));
+            .map_or_else(Default::default, |session| (session.filters.clone(), session.filters_overflow, session.withheld.clone()));
         self.remove(address);
         if let Some(earlier) = earlier.filter(|earlier| self.by_address.get(earlier).is_some_and(|session| !session.is_connected()))
         {
@@ -228,7 +241,7 @@ impl Sessions {
         self.has_expiring |= policy.expires_unix().is_some();
         self.by_id.insert(id, address);
         self.by_address
-            .insert(address, Session { policy, filters, filters_overflow, withheld: false, departed: None, seen: Seen::default() });
+            .insert(address, Session { policy, filters, filters_overflow, withheld, departed: None, seen: Seen::default() });
     }
 
     /// Remembers for a while who is asked about without being connected: a session from before the start, the author of a
@@ -243,7 +256,7 @@ impl Sessions {
                 policy,
                 filters: Vec::new(),
                 filters_overflow: false,
-                withheld: false,
+                withheld: Vec::new(),
                 departed: None,
                 seen: Seen::default(),
             },
