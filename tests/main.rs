@@ -11,6 +11,8 @@
     reason = "a test that can't go on panics"
 )]
 
+/// Rights from several places, and the broker's own doings.
+mod access;
 /// What Redis may hold that makes no sense.
 mod bad_input;
 /// What C may do at the border.
@@ -31,9 +33,13 @@ mod logins;
 mod outage;
 /// The least rights of a broker's Redis user.
 mod redis_rights;
+/// Changes in the store, and live clients.
+mod revocation;
 /// What clients may do on a real Mosquitto, one right at a time.
 mod rights;
 /// A fake host with the plugin, over a real Redis.
 mod stage;
+/// Real brokers with the plugin over a real store.
+mod support;
 /// What the plugin's file exports and needs.
 mod symbols;
