@@ -13,6 +13,8 @@
 
 /// Rights from several places, and the broker's own doings.
 mod access;
+/// A store that fails over, freezes, or is away while a broker restarts.
+mod away;
 /// What Redis may hold that makes no sense.
 mod bad_input;
 /// What C may do at the border.

@@ -16,6 +16,7 @@ on_every_broker!(
     a_held_subscription_is_withdrawn,
     groups_and_everyone_count,
     who_loses_the_account_is_disconnected,
+    the_last_user_is_no_exception,
     bans_disconnect,
     superusers_come_and_go,
     a_persistent_session_loses_its_rights_too,
@@ -209,6 +210,22 @@ fn who_loses_the_account_is_disconnected(version: MosquittoVersion) {
     assert_eq!(stack.code(&Connect::new(Protocol::V5, "else").login("ann", "other")), 0);
     ann.ping(SOON).unwrap();
     figures.within_a_second(version.label());
+}
+
+fn the_last_user_is_no_exception(version: MosquittoVersion) {
+    for commands in [&[&["DEL", "midge:user:{ann}"][..]][..], &[&["DEL", "midge:user:{ann}:acl"], &["DEL", "midge:user:{ann}"]]] {
+        let stack = Stack::start(version, "");
+        stack.redis.user("ann", &[("x", "prs")]);
+        let mut figures = Figures::default();
+        let mut ann = stack.client("ann", "ann");
+        for command in &commands[..commands.len() - 1] {
+            stack.redis.run(command);
+            publish_until(&mut figures, "rules deleted", &mut ann, "x", false);
+        }
+        cut(&mut figures, &stack, &mut ann, commands[commands.len() - 1]);
+        assert_ne!(stack.code(&connect(Protocol::V5, "ann", "ann")), 0);
+        figures.within_a_second(version.label());
+    }
 }
 
 fn bans_disconnect(version: MosquittoVersion) {

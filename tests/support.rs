@@ -207,12 +207,16 @@ impl Figures {
         self.0.push((what.to_owned(), start.elapsed()));
     }
 
-    /// Prints them, and holds the promise of one second for the usual case: a busy machine may make single ones wait.
-    pub(crate) fn within_a_second(mut self, title: &str) {
-        self.0.sort_by_key(|(_, time)| *time);
+    pub(crate) fn print(&self, title: &str) {
         for (what, time) in &self.0 {
             println!("{title}: {what}: {} ms", time.as_millis());
         }
+    }
+
+    /// Prints them, and holds the promise of one second for the usual case: a busy machine may make single ones wait.
+    pub(crate) fn within_a_second(mut self, title: &str) {
+        self.0.sort_by_key(|(_, time)| *time);
+        self.print(title);
         let (_, median) = &self.0[self.0.len() / 2];
         assert!(*median < Duration::from_secs(1), "{title}: {median:?}");
     }
