@@ -21,6 +21,8 @@ mod bad_input;
 mod border;
 /// The compose file: the whole stack in containers.
 mod compose;
+/// What an operator sets.
+mod config;
 /// The ready configurations.
 mod configurations;
 /// Logins that 2.1 answers later.
