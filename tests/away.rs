@@ -1,4 +1,4 @@
-//! The store fails over, freezes, or is away while a broker restarts.
+//! The store fails over, freezes, or is away meanwhile.
 //!
 //! Who is connected notices nothing, what is queued stays queued, and what changed meanwhile acts afterwards.
 
