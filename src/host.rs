@@ -201,6 +201,15 @@ impl<'a> Text<'a> {
     }
 }
 
+/// Whether a connection begins a session or resumes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionStart {
+    /// Nothing of an earlier session is left.
+    Clean,
+    /// An earlier session goes on, if there is one.
+    Resumed,
+}
+
 /// A client of the broker, valid during the callback that named it.
 #[derive(Clone, Copy)]
 pub(crate) struct Client<'a> {
@@ -245,6 +254,13 @@ impl<'a> Client<'a> {
     /// Returns the text of the client's address, without a port.
     pub(crate) fn address(self) -> Option<&'a [u8]> {
         self.text(host().client_address).map(Text::bytes)
+    }
+
+    /// Returns what the client asked for at its connection.
+    pub(crate) fn session_start(self) -> SessionStart {
+        let Some(clean_session) = host().client_clean_session else { return SessionStart::Resumed };
+        // SAFETY: the pointer is a live client, see `new`; the function only reads.
+        if unsafe { clean_session(self.pointer.as_ptr()) } { SessionStart::Clean } else { SessionStart::Resumed }
     }
 
     /// Returns whether the session certainly ends with the connection.

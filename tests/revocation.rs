@@ -21,6 +21,7 @@ on_every_broker!(
     superusers_come_and_go,
     a_persistent_session_loses_its_rights_too,
     rules_that_go_while_nobody_may_connect_are_gone_after,
+    a_new_session_inherits_no_filters,
     each_way_to_follow_changes_serves,
 );
 
@@ -371,6 +372,24 @@ fn rules_that_go_while_nobody_may_connect_are_gone_after(version: MosquittoVersi
         stack.redis.run(&["DEL", &key]);
         ann.closed(SOON).unwrap();
     }
+}
+
+fn a_new_session_inherits_no_filters(version: MosquittoVersion) {
+    let stack = Stack::start(version, "");
+    stack.redis.user("ann", &[("reply/#", "rs"), ("end", "rs")]);
+    for round in 0..1_010 {
+        let mut ann = stack.client("ann", "phone");
+        assert!(subscribes(&mut ann, &format!("reply/{round}")));
+    }
+    // A client with more than a thousand filters is disconnected when its rules change; this one has one.
+    let mut ann = stack.client("ann", "phone");
+    assert!(subscribes(&mut ann, "end"));
+    let mut figures = Figures::default();
+    stack.redis.rule("ann", "x", "p");
+    publish_until(&mut figures, "a rule added", &mut ann, "x", true);
+    stack.redis.rule("ann", "x", "!p");
+    publish_until(&mut figures, "a rule changed", &mut ann, "x", false);
+    ann.ping(SOON).unwrap();
 }
 
 fn each_way_to_follow_changes_serves(version: MosquittoVersion) {

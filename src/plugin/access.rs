@@ -15,7 +15,7 @@ use super::{Plugin, address_of};
 use crate::abi;
 use crate::border::Status;
 use crate::events::AclCheck;
-use crate::host::{BrokerThread, Text};
+use crate::host::{BrokerThread, SessionStart, Text};
 use crate::options::UnknownUsers;
 
 /// What an access check asks.
@@ -141,7 +141,7 @@ impl Plugin {
                     if !connected {
                         return sessions.remember_stranger(handle, policy);
                     }
-                    sessions.enter(handle, policy);
+                    sessions.enter(handle, policy, SessionStart::Resumed);
                     if let (Question::Subscribe(text, _), true, Some(session)) = (question, allowed, sessions.at(handle, id, user))
                     {
                         session.granted(text);

@@ -153,7 +153,7 @@ impl Plugin {
         let Some(hello) = super::access::verified(&check, id, user) else { return Status::SUCCESS };
         let address = client.handle();
         if let Some(policy) = self.admit_stranger(hello.clone()) {
-            self.sessions.with(thread, |sessions| sessions.enter(address, policy));
+            self.sessions.with(thread, |sessions| sessions.enter(address, policy, client.session_start()));
         } else if let Some(refusal @ Refusal::Banned { .. }) =
             self.gate.banned(hello.user.as_ref(), &hello.client, hello.address, self.clock.now())
         {

@@ -15,7 +15,7 @@ use midge_store::service::{Done, Verdict};
 use super::{Plugin, address_of};
 use crate::border::Status;
 use crate::events::Login;
-use crate::host::{BrokerThread, Client, Level, host};
+use crate::host::{BrokerThread, Client, Level, SessionStart, host};
 use crate::options::UnknownUsers;
 
 /// How many logins may be under way; the service's own queues are shorter.
@@ -30,6 +30,7 @@ struct Answer {
 struct Asker {
     number: u64,
     handle: usize,
+    start: SessionStart,
     user: Option<Username>,
     address: Option<IpAddr>,
 }
@@ -155,7 +156,13 @@ impl Plugin {
             let number = delayed.last_number;
             delayed.askers.insert(
                 client.clone(),
-                Asker { number, handle: login.client.handle(), user: hello.user.clone(), address: hello.address },
+                Asker {
+                    number,
+                    handle: login.client.handle(),
+                    start: login.client.session_start(),
+                    user: hello.user.clone(),
+                    address: hello.address,
+                },
             );
             Some((number, delayed.sender.clone()))
         });
@@ -205,7 +212,7 @@ impl Plugin {
             Ok(_) if self.is_taken(thread, asker.handle, id) => {}
             Ok(policy) => {
                 // First, since the broker asks about the client before the call returns.
-                self.sessions.with(thread, |sessions| sessions.enter(asker.handle, policy));
+                self.sessions.with(thread, |sessions| sessions.enter(asker.handle, policy, asker.start));
                 host().complete_login(thread, id, Status::SUCCESS.code());
                 if host().find(thread, id) != Some(asker.handle) {
                     // It had left without a word.
@@ -252,7 +259,7 @@ impl Plugin {
             );
             return Status::AUTH;
         }
-        match self.sessions.with(thread, |sessions| sessions.enter(client.handle(), policy)) {
+        match self.sessions.with(thread, |sessions| sessions.enter(client.handle(), policy, client.session_start())) {
             Some(()) => Status::SUCCESS,
             None => Status::AUTH,
         }

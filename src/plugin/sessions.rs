@@ -10,7 +10,7 @@ use std::time::Duration;
 use midge_core::gate::ClientPolicy;
 use midge_core::topic::{TopicFilter, TopicName};
 
-use crate::host::Text;
+use crate::host::{SessionStart, Text};
 
 /// How long a client that can't come back stays known, for its will.
 const TRANSIENT: Duration = Duration::from_secs(60);
@@ -225,14 +225,20 @@ impl Sessions {
     }
 
     /// Takes in a client that was let in; an earlier one at its address, or a departed one of its identifier, is forgotten.
-    pub(super) fn enter(&mut self, address: usize, policy: ClientPolicy) {
+    pub(super) fn enter(&mut self, address: usize, policy: ClientPolicy, start: SessionStart) {
         let id: Box<str> = policy.client().as_str().into();
         let earlier = self.by_id.get(&id).copied();
-        // The same user's persistent session goes on, and its subscriptions with it.
+        // The same user's persistent session goes on, and its subscriptions with it; so does that of a client that proves itself again.
+        let goes_on = |(at, session): &(usize, &Session)| {
+            let same = *at == address && session.is_connected();
+            (same || start == SessionStart::Resumed) && session.policy.user() == policy.user()
+        };
         let (filters, filters_overflow, withheld) = earlier
-            .and_then(|earlier| self.by_address.get(&earlier))
-            .filter(|session| session.policy.user() == policy.user())
-            .map_or_else(Default::default, |session| (session.filters.clone(), session.filters_overflow, session.withheld.clone()));
+            .and_then(|earlier| Some((earlier, self.by_address.get(&earlier)?)))
+            .filter(goes_on)
+            .map_or_else(Default::default, |(_, session)| {
+                (session.filters.clone(), session.filters_overflow, session.withheld.clone())
+            });
         self.remove(address);
         if let Some(earlier) = earlier.filter(|earlier| self.by_address.get(earlier).is_some_and(|session| !session.is_connected()))
         {
