@@ -31,6 +31,8 @@ mod delayed;
 mod incumbents;
 /// The entry points of Mosquitto 1.5 and 1.6.
 mod legacy;
+/// Rights and passwords that are taken from live clients.
+mod live;
 /// Who gets in on a real Mosquitto, and who doesn't.
 mod logins;
 /// What clients notice while Redis is away: nothing.
@@ -41,6 +43,8 @@ mod redis_rights;
 mod revocation;
 /// What clients may do on a real Mosquitto, one right at a time.
 mod rights;
+/// Options against the file, and second starts.
+mod settings;
 /// A fake host with the plugin, over a real Redis.
 mod stage;
 /// Real brokers with the plugin over a real store.
