@@ -9,6 +9,10 @@ use midge_testkit::{
     Connect, FaultProxy, Mode, Mosquitto, MosquittoVersion, Protocol, RawClient, RedisServer, RedisVersion, plugin, stall, until,
 };
 
+use crate::support::on_every_broker;
+
+on_every_broker!(a_flushed_redis_is_not_noticed_and_heals, a_silent_redis_at_the_start_is_waited_for_by_nobody);
+
 const SOON: Duration = Duration::from_secs(30);
 /// Many times the deadline of 250 ms, for a busy machine.
 const NO_STALL: Duration = Duration::from_secs(2);
@@ -23,7 +27,7 @@ struct Site {
 impl Site {
     fn start(version: MosquittoVersion) -> Self {
         let redis = RedisServer::builder(RedisVersion::Redis7).start().unwrap();
-        for name in ["ann", "bob"] {
+        for name in ["ann", "bob", "cat"] {
             redis.cli(&["HSET", &format!("midge:user:{{{name}}}"), "password", "{plain}p"]).unwrap();
             redis.cli(&["HSET", &format!("midge:user:{{{name}}}:acl"), "chat/#", "prs"]).unwrap();
         }
@@ -162,5 +166,45 @@ fn a_start_without_redis_opens_the_listeners_and_heals() {
         proxy.set(Mode::Pass).unwrap();
         until("ann to be let in", SOON, || Ok((RawClient::try_connect(broker.port(), &login("ann", "ann"))?.1 == 0).then_some(())))
             .unwrap();
+    }
+}
+
+fn a_flushed_redis_is_not_noticed_and_heals(version: MosquittoVersion) {
+    let site = check(version, "flushed", |site| {
+        // Known, but with no client any more.
+        site.client(&login("cat", "cat"));
+        site.redis.cli(&["FLUSHALL"]).unwrap();
+        wait_log(&site.broker, "lost all users and rules");
+    });
+    // Who is written again counts at once, and who isn't, from when the store is filled.
+    check_healing(&site, version, "flushed");
+    let (_, code) = site.try_login(Protocol::V5, "cat", "cat");
+    assert_eq!(code, 0, "{version:?}: the store is still being filled:\n{}", site.broker.log());
+    site.redis.cli(&["HSET", "midge:user:{ann}", "password", "{plain}p"]).unwrap();
+    wait_log(&site.broker, "users and rules again");
+    until("cat to be gone", SOON, || Ok((site.try_login(Protocol::V5, "cat", "cat").1 != 0).then_some(()))).unwrap();
+    assert_eq!(site.try_login(Protocol::V5, "ann-late", "ann").1, 0, "{version:?}");
+}
+
+fn a_silent_redis_at_the_start_is_waited_for_by_nobody(version: MosquittoVersion) {
+    for mode in [Mode::BlackHole, Mode::Delay(Duration::from_millis(700))] {
+        let redis = RedisServer::builder(RedisVersion::Redis7).start().unwrap();
+        for name in ["ann", "bob"] {
+            redis.cli(&["HSET", &format!("midge:user:{{{name}}}"), "password", "{plain}p"]).unwrap();
+        }
+        let proxy = FaultProxy::start(redis.port()).unwrap();
+        proxy.set(mode).unwrap();
+        let broker = broker(version, proxy.port());
+        let code = |id: &str, name: &str| RawClient::try_connect(broker.port(), &login(id, name)).unwrap().1;
+        if mode == Mode::BlackHole {
+            assert_ne!(code("early", "ann"), 0, "{version:?}");
+            proxy.set(Mode::Pass).unwrap();
+        }
+        // A store that is merely slow is known in the end.
+        until("ann to be let in", SOON, || Ok((code("ann", "ann") == 0).then_some(()))).unwrap();
+        let (mut live, _) = RawClient::try_connect(broker.port(), &login("live", "ann")).unwrap();
+        let (_, stall) = stall(&mut live, || code("bob", "bob")).unwrap();
+        println!("{version:?} {mode:?}: longest wait of a connected client {:?}", stall.worst);
+        assert!(stall.worst < NO_STALL, "{version:?} {mode:?}: {stall:?}");
     }
 }
