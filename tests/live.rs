@@ -1,4 +1,4 @@
-//! What live clients may no longer do, and never do again unasked.
+//! What live clients may no longer do, and never again unasked.
 //!
 //! A right that comes back brings no old subscription with it, and a changed password brings nobody back in.
 
