@@ -11,6 +11,7 @@ pub(super) struct Store {
     cluster: bool,
     addresses: Option<String>,
     tls: bool,
+    auth_plug: bool,
     given: bool,
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
@@ -24,7 +25,8 @@ impl Store {
             "redis_host" => self.host = filled(),
             "redis_port" => self.port = Some(value.parse().map_err(|_| "allowed is a port from 1 to 65535".to_owned())?),
             "redis_db" => self.db = Some(value.parse().map_err(|_| "allowed is the number of a database".to_owned())?),
-            "redis_password" | "redis_pass" => self.password = filled(),
+            "redis_password" => self.password = filled(),
+            "redis_pass" => (self.password, self.auth_plug) = (filled(), true),
             "redis_username" => self.user = filled(),
             "redis_tls" => self.tls = value == "true",
             "redis_mode" => self.cluster = value == "cluster",
@@ -38,6 +40,8 @@ impl Store {
     }
 
     /// Returns the store URL that the options amount to, if any of them was given.
+    ///
+    /// Without `redis_db` it is database 1, as in mosquitto-go-auth, or 0 beside `redis_pass`, which is mosquitto-auth-plug's.
     pub(super) fn url(&self) -> Option<String> {
         let scheme = if self.tls { "rediss" } else { "redis" };
         match &self.addresses {
@@ -45,7 +49,8 @@ impl Store {
             Some(addresses) if self.cluster => Some(format!("{scheme}+cluster://{addresses}")),
             _ => {
                 let host = self.host.as_deref().unwrap_or("localhost");
-                Some(format!("{scheme}://{host}:{}/{}", self.port.unwrap_or(6379), self.db.unwrap_or(0)))
+                let db = self.db.unwrap_or(if self.auth_plug { 0 } else { 1 });
+                Some(format!("{scheme}://{host}:{}/{db}", self.port.unwrap_or(6379)))
             }
         }
     }

@@ -51,6 +51,10 @@ fn go_auth_names_lead_to_the_same_store() {
     assert_eq!(settings.store, "redis://10.0.0.1:6379/2");
     assert_eq!(settings.store_password.as_deref(), Some("x"));
     assert!(warnings.is_empty());
+    let (settings, _) = read(&[("redis_host", "h"), ("redis_password", "x")]).unwrap();
+    assert_eq!(settings.store, "redis://h:6379/1");
+    let (settings, _) = read(&[("redis_host", "h"), ("redis_pass", "x")]).unwrap();
+    assert_eq!((settings.store.as_str(), settings.store_password.as_deref()), ("redis://h:6379/0", Some("x")));
     let (settings, _) = read(&[("redis_mode", "cluster"), ("redis_cluster_addresses", "a:1,b:2")]).unwrap();
     assert_eq!(settings.store, "redis+cluster://a:1,b:2");
     let (settings, _) = read(&[("store", "redis://own"), ("redis_host", "other")]).unwrap();
@@ -176,6 +180,7 @@ A time is a whole number with its unit: `250ms`, `30s`, `10m`, `24h`, `7d`.
 
 The options of mosquitto-go-auth that say where Redis is have their meaning, unless `store` is given: `backends`, `redis_host`, \
 `redis_port`, `redis_db`, `redis_username`, `redis_password`, `redis_tls`, `redis_mode`, `redis_cluster_addresses`.
+Without `redis_db` it is database 1, as there; beside `redis_pass`, the name in mosquitto-auth-plug, it is 0.
 Its other options are known by name, mean nothing here, and are a warning.
 ";
 

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use midge_core::key::Key;
+
 use super::Shared;
 use super::limiter::Limiter;
 use super::reply::guarded;
@@ -50,17 +52,42 @@ fn follow(shared: &Shared, backoff: &mut Backoff) -> Result<(), StoreError> {
 }
 
 fn tell(shared: &Shared, watch: &mut dyn Watch, losses: u64) -> Result<(), StoreError> {
-    let changes = watch.next(LOOK)?;
-    if changes.contains(&Change::Everything) {
+    let (everything, keys) = sort(watch.next(LOOK)?);
+    if everything {
         shared.queue.everything(losses);
     }
-    let keys = changes.into_iter().filter_map(|change| match change {
-        Change::Key(key) => Some(key),
-        Change::Everything => None,
-    });
-    let mut keys = keys.peekable();
-    if keys.peek().is_some() {
+    if !keys.is_empty() {
         shared.queue.changed(keys, losses);
     }
     Ok(())
+}
+
+/// Returns whether anything may have changed, and the keys named after that.
+///
+/// A key named before is covered, and must not stay: found missing in a store that was emptied, it would count as deleted.
+fn sort(mut changes: Vec<Change>) -> (bool, Vec<Key>) {
+    let last = changes.iter().rposition(|change| *change == Change::Everything);
+    let after = changes.split_off(last.map_or(0, |at| at + 1));
+    let keys = after.into_iter().filter_map(|change| match change {
+        Change::Key(key) => Some(key),
+        Change::Everything => None,
+    });
+    (last.is_some(), keys.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_named_before_everything_is_covered_by_it() {
+        let key = |name: &str| Key::User(name.parse().unwrap());
+        let named = |name: &str| Change::Key(key(name));
+        let check = |changes: Vec<Change>, everything: bool, keys: &[Key]| assert_eq!(sort(changes), (everything, keys.to_vec()));
+        check(vec![], false, &[]);
+        check(vec![named("a"), named("b")], false, &[key("a"), key("b")]);
+        check(vec![named("a"), Change::Everything], true, &[]);
+        check(vec![named("a"), Change::Everything, named("b")], true, &[key("b")]);
+        check(vec![Change::Everything, named("a"), Change::Everything, named("b")], true, &[key("b")]);
+    }
 }
