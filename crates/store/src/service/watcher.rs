@@ -52,7 +52,7 @@ fn follow(shared: &Shared, backoff: &mut Backoff) -> Result<(), StoreError> {
 }
 
 fn tell(shared: &Shared, watch: &mut dyn Watch, losses: u64) -> Result<(), StoreError> {
-    let (everything, keys) = sort(watch.next(LOOK)?);
+    let (everything, keys) = since_everything(watch.next(LOOK)?);
     if everything {
         shared.queue.everything(losses);
     }
@@ -65,7 +65,7 @@ fn tell(shared: &Shared, watch: &mut dyn Watch, losses: u64) -> Result<(), Store
 /// Returns whether anything may have changed, and the keys named after that.
 ///
 /// A key named before is covered, and must not stay: found missing in a store that was emptied, it would count as deleted.
-fn sort(mut changes: Vec<Change>) -> (bool, Vec<Key>) {
+fn since_everything(mut changes: Vec<Change>) -> (bool, Vec<Key>) {
     let last = changes.iter().rposition(|change| *change == Change::Everything);
     let after = changes.split_off(last.map_or(0, |at| at + 1));
     let keys = after.into_iter().filter_map(|change| match change {
@@ -83,7 +83,9 @@ mod tests {
     fn what_was_named_before_everything_is_covered_by_it() {
         let key = |name: &str| Key::User(name.parse().unwrap());
         let named = |name: &str| Change::Key(key(name));
-        let check = |changes: Vec<Change>, everything: bool, keys: &[Key]| assert_eq!(sort(changes), (everything, keys.to_vec()));
+        let check = |changes: Vec<Change>, everything: bool, keys: &[Key]| {
+            assert_eq!(since_everything(changes), (everything, keys.to_vec()))
+        };
         check(vec![], false, &[]);
         check(vec![named("a"), named("b")], false, &[key("a"), key("b")]);
         check(vec![named("a"), Change::Everything], true, &[]);
