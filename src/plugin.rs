@@ -56,6 +56,7 @@ pub(crate) struct Plugin {
     patience: Patience,
     waker: Arc<Waker>,
     busy: AtomicBool,
+    reload: Reload,
 }
 
 impl Plugin {
@@ -110,6 +111,7 @@ impl Plugin {
             patience: Patience::default(),
             waker,
             busy: AtomicBool::new(false),
+            reload: Reload::default(),
             settings: ArcSwap::from_pointee(settings),
         })
     }
@@ -131,6 +133,9 @@ impl Plugin {
             Err(error) => log::error!("the configuration stays as it was: {error}"),
         }
         logger::flush(thread);
+        if self.level > Level::Auth {
+            self.reload.begin();
+        }
         Status::SUCCESS
     }
 
@@ -154,9 +159,15 @@ impl Plugin {
 
     /// Does what waits for the broker's thread; returns how soon to be called again.
     pub(crate) fn tick(&self, thread: &BrokerThread) -> Duration {
+        self.reload.end();
+        self.catch_up_now(thread);
+        if self.is_waiting(thread) { BUSY_TICK } else { IDLE_TICK }
+    }
+
+    fn catch_up_now(&self, thread: &BrokerThread) {
         // One of these can lead to a call of this again, through a kick.
         if self.busy.swap(true, Ordering::AcqRel) {
-            return BUSY_TICK;
+            return;
         }
         let reset = Reset(&self.busy);
         self.complete_logins(thread);
@@ -164,13 +175,14 @@ impl Plugin {
         self.forget_departed(thread);
         logger::flush(thread);
         drop(reset);
-        if self.is_waiting(thread) { BUSY_TICK } else { IDLE_TICK }
     }
 
     /// Does the same where the broker has no tick, or doesn't give it; called from logins only, where kicking is safe.
+    ///
+    /// It isn't during a reload, when the broker asks about one client after the other: the tick comes next.
     pub(crate) fn catch_up(&self, thread: &BrokerThread) {
-        if self.gate.directory().has_changes() {
-            self.tick(thread);
+        if !(self.reload.is_under_way() && self.reload.has_an_end()) && self.gate.directory().has_changes() {
+            self.catch_up_now(thread);
         }
     }
 
@@ -180,6 +192,34 @@ impl Plugin {
         if self.patience.may_log(self.clock.now().monotonic) {
             log::warn!("refused user \"{}\" client \"{}\" from {}: {refusal}", text(user), text(Some(id)), text(address));
         }
+    }
+}
+
+/// Whether the broker has read its configuration again, and may ask about the clients it has before it does anything else.
+#[derive(Default)]
+struct Reload {
+    under_way: AtomicBool,
+    ticks: AtomicBool,
+}
+
+impl Reload {
+    fn begin(&self) {
+        self.under_way.store(true, Ordering::Release);
+    }
+
+    /// Called in each tick: the broker asks about no new client between a reload and the next.
+    fn end(&self) {
+        self.under_way.store(false, Ordering::Release);
+        self.ticks.store(true, Ordering::Release);
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.under_way.load(Ordering::Acquire)
+    }
+
+    /// Returns whether this broker ticks; without, a reload once begun is under way for good.
+    fn has_an_end(&self) -> bool {
+        self.ticks.load(Ordering::Acquire)
     }
 }
 

@@ -115,6 +115,45 @@ fn certificate(stage: &mut Stage) {
 }
 
 #[test]
+fn after_a_reload_who_is_connected_is_neither_delayed_nor_asked_for_a_password() {
+    let mut stage = stage(&[UNSHIELDED[0], UNSHIELDED[1]]);
+    until("a user in memory", SOON, || {
+        let known = auth(&mut stage, 0, "k", "known", "secret");
+        stage.host.tick()?;
+        Ok((known == OK).then_some(()))
+    })
+    .unwrap();
+    scram(&mut stage, "bob", "secret", OK);
+    let mut asked_again = |handle: u8, id: &str, user: &str, password: Option<&str>| {
+        assert_eq!(stage.host.command("reload", &[]).unwrap().code, OK);
+        stage.host.auth(handle, Some(id), Some(user), password).unwrap()
+    };
+    assert_eq!(asked_again(0, "k", "known", Some("secret")), OK);
+    assert_eq!(asked_again(1, "x", "bob", None), OK);
+    assert_eq!(asked_again(2, "k", "known", Some("wrong")), AUTH_DELAYED, "another client of that identifier");
+    assert_eq!(asked_again(1, "x", "ann", Some("wrong")), AUTH_DELAYED, "another user at that address");
+    stage.host.event("vanish", 2).unwrap();
+    stage.host.event("vanish", 1).unwrap();
+    stage.host.tick().unwrap();
+    assert_eq!(auth(&mut stage, 0, "k", "known", "wrong"), AUTH_DELAYED, "no reload is under way");
+    stage.finish();
+}
+
+#[test]
+fn after_a_reload_who_was_disabled_meanwhile_is_refused() {
+    let mut stage = stage(&[]);
+    assert_eq!(auth(&mut stage, 0, "c0", "ann", "secret"), AUTH_DELAYED);
+    assert_eq!(stage.answer("c0"), OK);
+    stage.redis.cli(&["HSET", "midge:user:{ann}", "enabled", "0"]).unwrap();
+    until("the change to act without a tick", SOON, || {
+        assert_eq!(stage.host.command("reload", &[])?.code, OK);
+        Ok((auth(&mut stage, 0, "c0", "ann", "secret") == AUTH).then_some(()))
+    })
+    .unwrap();
+    stage.finish();
+}
+
+#[test]
 fn a_client_let_in_otherwise_keeps_its_own_rights() {
     let mut stage = stage(&[("hash_threads", "1")]);
     assert_eq!(auth(&mut stage, 1, "x", "ann", "secret"), AUTH_DELAYED);

@@ -324,13 +324,15 @@ fn scram_lets_in_whoever_knows_the_password() {
     user(&store, "paula", &[]);
     rules(&store, "user:{sam}", &["s/#", "p"]);
     for version in MosquittoVersion::ALL {
-        let broker = broker(version, &store, "");
+        let mut broker = broker(version, &store, "");
         let mut sam = scram(broker.port(), "phone", "sam", "pencil").unwrap_or_else(|| panic!("{version:?}"));
         assert!(may_publish(&mut sam, "s/x"), "{version:?}");
         assert!(!may_publish(&mut sam, "x"), "{version:?}");
         for (name, password) in [("sam", "pen"), ("nobody", "pencil"), ("off", "pencil"), ("paula", "right")] {
             assert!(scram(broker.port(), "other", name, password).is_none(), "{version:?} {name} {password}");
         }
+        broker.reload().unwrap();
+        sam.ping(SOON).unwrap_or_else(|error| panic!("{version:?}: {error}\n{}", broker.log()));
         assert!(may_publish(&mut sam, "s/x"), "{version:?}");
     }
 }

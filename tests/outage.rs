@@ -94,6 +94,12 @@ fn check(version: MosquittoVersion, what: &str, begin: impl FnOnce(&mut Site)) -
     let expected: Vec<String> = (0..QUEUED).map(|number| number.to_string()).collect();
     let heard = until_end(&mut bob, &mut ann);
     assert_eq!(heard, expected, "{version:?} {what}");
+    site.broker.reload().unwrap();
+    for (name, client) in [("ann", &mut ann), ("bob", &mut bob)] {
+        client
+            .ping(SOON)
+            .unwrap_or_else(|error| panic!("{version:?} {what}: {name} after a reload: {error}\n{}", site.broker.log()));
+    }
     let (codes, stall) =
         stall(&mut bob, || ["nobody", "stranger", "guest"].map(|name| site.try_login(Protocol::V3_1_1, name, name).1)).unwrap();
     assert!(codes.iter().all(|code| *code != 0), "{version:?} {what}: {codes:?}");

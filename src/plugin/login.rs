@@ -53,8 +53,10 @@ impl Default for Delayed {
 impl Plugin {
     /// Decides about a login on the broker's thread.
     pub(crate) fn basic_auth(&self, thread: &BrokerThread, login: &Login<'_>) -> Status {
-        self.catch_up(thread);
-        let status = self.decide(thread, login);
+        let status = self.decide_again(thread, login).unwrap_or_else(|| {
+            self.catch_up(thread);
+            self.decide(thread, login)
+        });
         if status != Status::AUTH_DELAYED && status != Status::SUCCESS {
             self.service.nudge();
         }
@@ -85,6 +87,38 @@ impl Plugin {
         }
         let (id, now) = (client.id().unwrap_or_default(), self.clock.now().monotonic);
         self.sessions.with(thread, |sessions| sessions.arrive(client.handle(), id, now));
+    }
+
+    /// Decides about a client that was let in before; `None` for one that wasn't.
+    ///
+    /// After a reload the broker asks again about every client, and every session that is kept, and ends those who aren't let
+    /// in at once. They have proved who they are, some in a way that isn't asked for here, so only what was taken from them
+    /// since counts.
+    fn decide_again(&self, thread: &BrokerThread, login: &Login<'_>) -> Option<Status> {
+        if !self.reload.is_under_way() {
+            return None;
+        }
+        let (id, address) = (login.client.id()?, login.client.handle());
+        // On 2.1 a new client has its identifier with the broker only once it is let in.
+        if self.level == Level::Delayed && host().find(thread, std::str::from_utf8(id).ok()?) != Some(address) {
+            return None;
+        }
+        let revoked = self.sessions.with(thread, |sessions| {
+            // The end of a connected client is always told, that of a kept session isn't.
+            let session = sessions
+                .at(address, id, login.client.username())
+                .filter(|session| session.is_connected() || self.reload.has_an_end())?;
+            Some(session.policy().revoked(&self.gate, self.clock.now()))
+        })?;
+        match revoked {
+            Some(None) => Some(Status::SUCCESS),
+            Some(Some(refusal)) => Some(self.refuse(login, &refusal)),
+            // Another plugin let it in.
+            None if self.level == Level::Delayed && self.settings.load().unknown_users == UnknownUsers::Defer => {
+                Some(Status::DEFER)
+            }
+            None => None,
+        }
     }
 
     fn decide(&self, thread: &BrokerThread, login: &Login<'_>) -> Status {

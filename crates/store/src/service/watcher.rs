@@ -84,7 +84,7 @@ mod tests {
         let key = |name: &str| Key::User(name.parse().unwrap());
         let named = |name: &str| Change::Key(key(name));
         let check = |changes: Vec<Change>, everything: bool, keys: &[Key]| {
-            assert_eq!(since_everything(changes), (everything, keys.to_vec()))
+            assert_eq!(since_everything(changes), (everything, keys.to_vec()));
         };
         check(vec![], false, &[]);
         check(vec![named("a"), named("b")], false, &[key("a"), key("b")]);
