@@ -4,7 +4,7 @@
 //! A client that has gone stays for a while: its will is checked after it, and a persistent session is delivered to for days.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::time::Duration;
 
 use midge_core::gate::ClientPolicy;
@@ -46,21 +46,32 @@ struct Seen {
     second: u64,
 }
 
+/// What a client has asked for.
+#[derive(Clone, Default)]
+struct Filters {
+    /// Those that were granted, as the client wrote them.
+    granted: Vec<Box<str>>,
+    /// More were granted than are remembered.
+    overflow: bool,
+    /// Granted ones that were withdrawn, and that the broker can't take from the client.
+    withheld: Vec<Box<str>>,
+}
+
 /// One client of the broker.
 pub(super) struct Session {
     policy: ClientPolicy,
-    /// Filters that were granted, as the client wrote them.
-    filters: Vec<Box<str>>,
-    /// More were granted than are remembered.
-    filters_overflow: bool,
-    /// Granted filters that were withdrawn, and that the broker can't take from the client.
-    withheld: Vec<Box<str>>,
+    /// `None` for a client that only publishes, as most devices do.
+    filters: Option<Box<Filters>>,
     /// When it went.
     departed: Option<Duration>,
     seen: Seen,
 }
 
 impl Session {
+    fn new(policy: ClientPolicy, filters: Option<Box<Filters>>) -> Box<Self> {
+        Box::new(Self { policy, filters, departed: None, seen: Seen::default() })
+    }
+
     fn is(&self, id: &[u8], user: Option<&[u8]>) -> bool {
         self.policy.client().as_str().as_bytes() == id && self.policy.user().map(|user| user.as_str().as_bytes()) == user
     }
@@ -77,52 +88,57 @@ impl Session {
     pub(super) fn withholds(&self, topic: TopicName<'_>) -> bool {
         let any =
             |filters: &[Box<str>]| filters.iter().any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)));
-        any(&self.withheld) && !any(&self.filters)
+        self.filters.as_ref().is_some_and(|filters| any(&filters.withheld) && !any(&filters.granted))
     }
 
     /// Remembers a filter that was granted.
     pub(super) fn granted(&mut self, filter: &str) {
-        self.withheld.retain(|known| **known != *filter);
-        if self.filters.iter().any(|known| **known == *filter) {
+        let filters = self.filters.get_or_insert_default();
+        filters.withheld.retain(|known| **known != *filter);
+        if filters.granted.iter().any(|known| **known == *filter) {
             return;
         }
-        if self.filters.len() >= MAX_FILTERS {
-            self.filters_overflow = true;
+        if filters.granted.len() >= MAX_FILTERS {
+            filters.overflow = true;
         } else {
-            self.filters.push(filter.into());
+            filters.granted.push(filter.into());
         }
     }
 
     /// Forgets a filter that the client has given up.
     pub(super) fn given_up(&mut self, filter: &str) {
-        self.filters.retain(|known| **known != *filter);
-        self.withheld.retain(|known| **known != *filter);
+        let Some(filters) = &mut self.filters else { return };
+        filters.granted.retain(|known| **known != *filter);
+        filters.withheld.retain(|known| **known != *filter);
     }
 
     /// Takes the filters that are no longer allowed; `None` where too many were granted to tell.
     pub(super) fn take_withdrawn(&mut self) -> Option<Vec<Box<str>>> {
-        if self.filters_overflow {
+        let Some(filters) = &mut self.filters else { return Some(Vec::new()) };
+        if filters.overflow {
             return None;
         }
         let policy = &self.policy;
-        let (kept, withdrawn) = std::mem::take(&mut self.filters)
+        let (kept, withdrawn) = std::mem::take(&mut filters.granted)
             .into_iter()
             .partition(|filter| TopicFilter::new(filter).is_ok_and(|filter| policy.may_subscribe(filter).allowed));
-        self.filters = kept;
+        filters.granted = kept;
         Some(withdrawn)
     }
 
     /// Delivers no more what these filters ask for and none of the remaining, since the broker still holds them.
     pub(super) fn withhold(&mut self, withdrawn: Vec<Box<str>>) {
-        self.withheld.extend(withdrawn);
+        self.filters.get_or_insert_default().withheld.extend(withdrawn);
     }
 }
 
 /// All clients.
 pub(super) struct Sessions {
-    by_address: ByAddress<Session>,
-    by_id: HashMap<Box<str>, usize>,
-    strangers: ByAddress<Session>,
+    by_address: ByAddress<Box<Session>>,
+    /// The latest address of each identifier, by a keyed hash of it; whoever looks there compares the identifier.
+    by_id: HashMap<u64, usize>,
+    ids: RandomState,
+    strangers: ByAddress<Box<Session>>,
     strangers_since: Duration,
     has_expiring: bool,
     /// Whether the broker tells of each client's end.
@@ -143,6 +159,7 @@ impl Sessions {
         Self {
             by_address: ByAddress::default(),
             by_id: HashMap::new(),
+            ids: RandomState::new(),
             strangers: ByAddress::default(),
             strangers_since: Duration::ZERO,
             has_expiring: false,
@@ -167,7 +184,7 @@ impl Sessions {
 
     /// Returns the session at `address`, if it is of this identifier and username.
     pub(super) fn at(&mut self, address: usize, id: &[u8], user: Option<&[u8]>) -> Option<&mut Session> {
-        self.by_address.get_mut(&address).filter(|session| session.is(id, user))
+        self.by_address.get_mut(&address).map(Box::as_mut).filter(|session| session.is(id, user))
     }
 
     /// Returns the session at `address`, or else the one that this identifier and username have elsewhere.
@@ -202,20 +219,20 @@ impl Sessions {
     #[cold]
     fn elsewhere(&mut self, address: usize, id: &[u8], user: Option<&[u8]>) -> Option<&mut Session> {
         if self.strangers.get(&address).is_some_and(|session| session.is(id, user)) {
-            return self.strangers.get_mut(&address);
+            return self.strangers.get_mut(&address).map(Box::as_mut);
         }
         self.named(id, user)
     }
 
     /// Returns the session of this identifier and username, wherever it is.
     fn named(&mut self, id: &[u8], user: Option<&[u8]>) -> Option<&mut Session> {
-        let address = *self.by_id.get(std::str::from_utf8(id).ok()?)?;
+        let address = self.address_of(id)?;
         self.at(address, id, user)
     }
 
     /// Returns the address of the connected client of this identifier.
     pub(super) fn named_address(&self, id: &str) -> Option<usize> {
-        let address = *self.by_id.get(id)?;
+        let address = self.address_of(id.as_bytes())?;
         self.by_address.get(&address).filter(|session| session.is_connected()).map(|_| address)
     }
 
@@ -226,28 +243,24 @@ impl Sessions {
 
     /// Takes in a client that was let in; an earlier one at its address, or a departed one of its identifier, is forgotten.
     pub(super) fn enter(&mut self, address: usize, policy: ClientPolicy, start: SessionStart) {
-        let id: Box<str> = policy.client().as_str().into();
-        let earlier = self.by_id.get(&id).copied();
+        let earlier = self.address_of(policy.client().as_str().as_bytes());
         // The same user's persistent session goes on, and its subscriptions with it; so does that of a client that proves itself again.
         let goes_on = |(at, session): &(usize, &Session)| {
             let same = *at == address && session.is_connected();
             (same || start == SessionStart::Resumed) && session.policy.user() == policy.user()
         };
-        let (filters, filters_overflow, withheld) = earlier
-            .and_then(|earlier| Some((earlier, self.by_address.get(&earlier)?)))
+        let filters = earlier
+            .and_then(|earlier| Some((earlier, self.by_address.get(&earlier)?.as_ref())))
             .filter(goes_on)
-            .map_or_else(Default::default, |(_, session)| {
-                (session.filters.clone(), session.filters_overflow, session.withheld.clone())
-            });
+            .and_then(|(_, session)| session.filters.clone());
         self.remove(address);
         if let Some(earlier) = earlier.filter(|earlier| self.by_address.get(earlier).is_some_and(|session| !session.is_connected()))
         {
             self.remove(earlier);
         }
         self.has_expiring |= policy.expires_unix().is_some();
-        self.by_id.insert(id, address);
-        self.by_address
-            .insert(address, Session { policy, filters, filters_overflow, withheld, departed: None, seen: Seen::default() });
+        self.by_id.insert(self.ids.hash_one(policy.client().as_str().as_bytes()), address);
+        self.by_address.insert(address, Session::new(policy, filters));
     }
 
     /// Remembers for a while who is asked about without being connected: a session from before the start, the author of a
@@ -256,17 +269,7 @@ impl Sessions {
         if self.strangers.len() >= MAX_STRANGERS {
             self.strangers.clear();
         }
-        self.strangers.insert(
-            address,
-            Session {
-                policy,
-                filters: Vec::new(),
-                filters_overflow: false,
-                withheld: Vec::new(),
-                departed: None,
-                seen: Seen::default(),
-            },
-        );
+        self.strangers.insert(address, Session::new(policy, None));
     }
 
     /// Returns whether some client's login ends by itself.
@@ -287,10 +290,16 @@ impl Sessions {
     /// Forgets the client at `address`.
     pub(super) fn remove(&mut self, address: usize) {
         let Some(session) = self.by_address.remove(&address) else { return };
-        let id = session.policy.client().as_str();
-        if self.by_id.get(id) == Some(&address) {
-            self.by_id.remove(id);
+        let id = self.ids.hash_one(session.policy.client().as_str().as_bytes());
+        if self.by_id.get(&id) == Some(&address) {
+            self.by_id.remove(&id);
         }
+    }
+
+    /// Returns the latest address of the client of this identifier.
+    fn address_of(&self, id: &[u8]) -> Option<usize> {
+        let address = *self.by_id.get(&self.ids.hash_one(id))?;
+        self.by_address.get(&address).filter(|session| session.policy.client().as_str().as_bytes() == id).map(|_| address)
     }
 
     /// Forgets those who can't come back, and the longest gone beyond the bound. Costs nothing while there are none.
@@ -319,6 +328,6 @@ impl Sessions {
 
     /// Returns all sessions with their addresses.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Session)> {
-        self.by_address.iter_mut().map(|(address, session)| (*address, session))
+        self.by_address.iter_mut().map(|(address, session)| (*address, session.as_mut()))
     }
 }

@@ -28,14 +28,17 @@ impl Default for CredentialSettings {
     }
 }
 
-/// The keyed digest of one verified credential.
+/// The keyed digest of one verified credential: the first 128 bits of an HMAC-SHA-256.
+///
+/// Nobody can try a guess against it without the key, so that half of it is as good as the whole, at half the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Digest([u8; 32]);
+pub struct Digest([u8; 16]);
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<Digest, Duration>,
-    old: HashMap<Digest, Duration>,
+    /// When each was verified, in seconds of the monotonic clock, rounded down.
+    young: HashMap<Digest, u32>,
+    old: HashMap<Digest, u32>,
 }
 
 /// A bounded set of verified credentials.
@@ -66,7 +69,9 @@ impl Credentials {
             mac.update(&(part.len() as u64).to_le_bytes());
             mac.update(part);
         }
-        Digest(mac.finalize().into_bytes().into())
+        let mut half = [0; 16];
+        half.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        Digest(half)
     }
 
     /// Returns whether the credential was verified within the time to live.
@@ -74,7 +79,7 @@ impl Credentials {
     pub fn knows(&self, digest: &Digest, now: Now) -> bool {
         let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         let since = verified.young.get(digest).or_else(|| verified.old.get(digest));
-        since.is_some_and(|since| now.monotonic.saturating_sub(*since) < self.settings.time_to_live)
+        since.is_some_and(|since| now.monotonic.saturating_sub(Duration::from_secs((*since).into())) < self.settings.time_to_live)
     }
 
     /// Remembers that the credential was verified now.
@@ -86,7 +91,7 @@ impl Credentials {
         if verified.young.len() >= self.settings.entries.div_ceil(2) {
             verified.old = std::mem::take(&mut verified.young);
         }
-        verified.young.insert(digest, now.monotonic);
+        verified.young.insert(digest, u32::try_from(now.monotonic.as_secs()).unwrap_or(u32::MAX));
     }
 
     /// Forgets everything.

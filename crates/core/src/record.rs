@@ -15,14 +15,14 @@ pub const MAX_GROUPS: usize = 256;
 /// What `midge:user:{NAME}` says.
 #[derive(Clone, Debug, Default)]
 pub struct UserRecord {
-    /// The stored password as it stands in the store, and as it was understood.
-    pub password: Option<(Box<str>, StoredPassword)>,
+    /// The stored password as it stands in the store; it can be read as a [`StoredPassword`].
+    pub password: Option<Box<str>>,
     /// Whether every topic is allowed.
     pub superuser: bool,
     /// Whether the user may log in.
     pub enabled: bool,
     /// The groups whose rules apply, in order, each once.
-    pub groups: Vec<GroupName>,
+    pub groups: Box<[GroupName]>,
     /// Which client identifiers the user may connect with.
     pub client_id: Option<ClientPattern>,
     /// What SCRAM-SHA-256 needs.
@@ -52,8 +52,9 @@ impl UserRecord {
         let text = std::str::from_utf8(value).map_err(|_| "the value is not UTF-8".to_owned())?;
         match field {
             b"password" => {
-                let stored = StoredPassword::parse(text).map_err(|error| error.to_string())?;
-                self.password = Some((text.into(), stored));
+                // Kept as text alone: of those who are known, few have their password hashed at a time.
+                StoredPassword::parse(text).map_err(|error| error.to_string())?;
+                self.password = Some(text.into());
             }
             b"scram" => self.scram = Some(text.parse::<ScramCredential>().map(Box::new).map_err(|error| error.to_string())?),
             b"superuser" => self.superuser = switch(text)?,
@@ -74,7 +75,7 @@ fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-fn parse_groups(text: &str) -> Result<Vec<GroupName>, String> {
+fn parse_groups(text: &str) -> Result<Box<[GroupName]>, String> {
     let mut groups: Vec<GroupName> = Vec::new();
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let group = name.parse().map_err(|error| format!("{error}"))?;
@@ -85,8 +86,7 @@ fn parse_groups(text: &str) -> Result<Vec<GroupName>, String> {
             return Err(format!("more than {MAX_GROUPS} groups: the user is refused, since a group that is left out may deny"));
         }
     }
-    groups.shrink_to_fit();
-    Ok(groups)
+    Ok(groups.into())
 }
 
 /// Which client identifiers a user may have: `*` stands for any characters, `?` for one, `%u` for the username.

@@ -179,7 +179,7 @@ impl SetArgs {
 pub(crate) fn groups_of(fields: &Fields) -> Result<Vec<GroupName>, String> {
     let groups = fields.iter().filter(|(name, _)| name == b"groups").cloned().collect();
     let (record, flaws) = UserRecord::parse(&groups);
-    flaws.into_iter().next().map_or(Ok(record.groups), Err)
+    flaws.into_iter().next().map_or_else(|| Ok(record.groups.to_vec()), Err)
 }
 
 /// Returns groups as a record holds them.

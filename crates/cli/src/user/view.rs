@@ -4,7 +4,7 @@ use anyhow::Result;
 use midge_core::entry::{Entry, Fields};
 use midge_core::key::Key;
 use midge_core::name::{GroupName, Username};
-use midge_core::password::Strength;
+use midge_core::password::{StoredPassword, Strength};
 use midge_core::record::UserRecord;
 use serde::Serialize;
 
@@ -59,7 +59,7 @@ impl UserView {
             name,
             enabled: record.enabled && readable,
             superuser: record.superuser,
-            password: record.password.as_ref().map(|(_, stored)| PasswordView {
+            password: record.password.as_ref().and_then(|text| StoredPassword::parse(text).ok()).map(|stored| PasswordView {
                 encoding: stored.encoding().name(),
                 strength: strength(stored.encoding().strength()),
             }),

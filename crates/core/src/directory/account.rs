@@ -54,10 +54,19 @@ pub enum Standing {
 pub(super) struct Stamp {
     /// The epoch in which the store last said so; 0 is never.
     pub(super) epoch: u64,
-    pub(super) at: Duration,
+    /// In nanoseconds of the monotonic clock.
+    at: u64,
 }
 
 impl Stamp {
+    pub(super) fn new(epoch: u64, at: Duration) -> Self {
+        Self { epoch, at: u64::try_from(at.as_nanos()).unwrap_or(u64::MAX) }
+    }
+
+    pub(super) fn at(self) -> Duration {
+        Duration::from_nanos(self.at)
+    }
+
     /// Returns the stamp of something that is made of both.
     fn and(self, other: Self) -> Self {
         Self { epoch: self.epoch.min(other.epoch), at: self.at.min(other.at) }
@@ -138,9 +147,10 @@ impl Account {
             layers.push((Key::UserAcl(name.clone()), rules.value.clone()));
         }
         for group in groups {
-            let part = shared.groups.get(&group);
-            stamp = stamp.and(part.map(|part| part.stamp).unwrap_or_default());
-            layers.extend(part.map(|part| (Key::GroupAcl(group), part.value.clone())));
+            // With the name that all its members share.
+            let known = shared.groups.get_key_value(&group);
+            stamp = stamp.and(known.map(|(_, part)| part.stamp).unwrap_or_default());
+            layers.extend(known.map(|(name, part)| (Key::GroupAcl(name.clone()), part.value.clone())));
         }
         layers.push((Key::AllAcl, shared.everyone.value.clone()));
         // A set without rules decides nothing; kept, it would cost every account the room.
@@ -168,7 +178,7 @@ fn standing_of(identity: &Identity, record: &RecordState) -> Standing {
 /// Returns the groups whose rules apply: the record's, the token's, and that of clients without a name.
 pub(super) fn groups_of(identity: &Identity, record: &RecordState) -> Vec<GroupName> {
     let mut groups = match record {
-        RecordState::Known(record) => record.groups.clone(),
+        RecordState::Known(record) => record.groups.to_vec(),
         _ => Vec::new(),
     };
     if identity.user.is_none() {

@@ -99,7 +99,7 @@ impl Link {
             }
             None => Duration::ZERO,
         };
-        Some(end.max(stamp.at))
+        Some(end.max(stamp.at()))
     }
 
     fn begin_locked(&self, past: &mut Past) {

@@ -4,6 +4,7 @@
 //! Names that the store doesn't know and accounts that it does have a bound each, so a flood of one never displaces the other.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
@@ -87,10 +88,46 @@ impl Drop for Seat {
     }
 }
 
+/// The slots of one username: nearly always one.
+#[derive(Debug)]
+enum Same {
+    One(Arc<Slot>),
+    /// Several, or none for a moment. Behind a pointer, since every user pays for its size.
+    #[expect(clippy::box_collection, reason = "a third of the size")]
+    Many(Box<Vec<Arc<Slot>>>),
+}
+
+impl Same {
+    fn all(&self) -> &[Arc<Slot>] {
+        match self {
+            Self::One(slot) => std::slice::from_ref(slot),
+            Self::Many(slots) => slots,
+        }
+    }
+
+    fn push(&mut self, slot: Arc<Slot>) {
+        match self {
+            Self::One(first) => *self = Self::Many(Box::new(vec![first.clone(), slot])),
+            Self::Many(slots) => slots.push(slot),
+        }
+    }
+
+    /// Keeps those that `stays` says; returns whether any is left.
+    fn retain(&mut self, stays: impl Fn(&Arc<Slot>) -> bool) -> bool {
+        match self {
+            Self::One(slot) => stays(slot),
+            Self::Many(slots) => {
+                slots.retain(stays);
+                !slots.is_empty()
+            }
+        }
+    }
+}
+
 /// All slots by username.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    by_user: HashMap<Option<Username>, Vec<Arc<Slot>>>,
+    by_user: HashMap<Option<Username>, Same>,
     uses: u64,
     /// The weight that came since the last pass, and the weight that stood after it.
     came: usize,
@@ -99,7 +136,7 @@ pub(super) struct Slots {
 
 impl Slots {
     pub(super) fn find(&mut self, identity: &Identity) -> Option<Arc<Slot>> {
-        let slot = self.by_user.get(&identity.user)?.iter().find(|slot| slot.identity == *identity)?;
+        let slot = self.by_user.get(&identity.user)?.all().iter().find(|slot| slot.identity == *identity)?;
         self.uses += 1;
         slot.used.store(self.uses, Ordering::Relaxed);
         Some(slot.clone())
@@ -115,17 +152,20 @@ impl Slots {
             announced: AtomicBool::new(false),
         });
         self.came += slot.weight();
-        self.by_user.entry(identity.user.clone()).or_insert_with(|| Vec::with_capacity(1)).push(slot.clone());
+        match self.by_user.entry(identity.user.clone()) {
+            Entry::Vacant(place) => drop(place.insert(Same::One(slot.clone()))),
+            Entry::Occupied(place) => place.into_mut().push(slot.clone()),
+        }
         self.make_room(settings);
         slot
     }
 
     pub(super) fn of(&self, user: Option<&Username>) -> &[Arc<Slot>] {
-        self.by_user.get(&user.cloned()).map_or(&[], Vec::as_slice)
+        self.by_user.get(&user.cloned()).map_or(&[], Same::all)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Slot>> {
-        self.by_user.values().flatten()
+        self.by_user.values().flat_map(Same::all)
     }
 
     /// Lets the longest unused go where a bound is passed.
@@ -148,8 +188,7 @@ impl Slots {
                 same.retain(|slot| {
                     let until = if slot.is_stranger() { strangers_until } else { others_until };
                     !(is_idle(slot) && until.is_some_and(|until| slot.used.load(Ordering::Relaxed) <= until))
-                });
-                !same.is_empty()
+                })
             });
         }
         self.came = 0;

@@ -80,9 +80,9 @@ impl Login<'_> {
             return Admission::Refused(Refusal::NoPassword);
         };
         let standing = Refusal::of_standing(account.standing());
-        let stored = account.record().and_then(|record| record.password.as_ref()).filter(|_| standing.is_none());
+        let stored = account.record().and_then(|record| record.password.as_deref()).filter(|_| standing.is_none());
         match (&self.verified, stored) {
-            (Some(verified), Some((text, _))) if verified.text == *text => {
+            (Some(verified), Some(text)) if *verified.text == *text => {
                 self.remember(user, password);
                 return let_in(hello, seat, claim, account);
             }
@@ -91,7 +91,7 @@ impl Login<'_> {
             _ => {}
         }
         let credentials = &self.gate.credentials;
-        if let Some((text, _)) = stored
+        if let Some(text) = stored
             && credentials.knows(&credentials.digest(user.as_str(), text, password), self.now)
         {
             return let_in(hello, seat, claim, account);
@@ -100,18 +100,14 @@ impl Login<'_> {
     }
 
     /// Has the password hashed, unless others that were shown before were wrong too often.
-    fn try_password(
-        self,
-        hello: Hello,
-        seat: &Seat,
-        stored: Option<&(Box<str>, StoredPassword)>,
-        standing: Option<Refusal>,
-    ) -> Admission {
+    fn try_password(self, hello: Hello, seat: &Seat, stored: Option<&str>, standing: Option<Refusal>) -> Admission {
         let targets = self.gate.shield.targets(hello.user.as_ref(), hello.address);
         if let Some(wait) = self.gate.shield.backing_off(&targets, self.now) {
             return Admission::Refused(Refusal::BackOff(wait));
         }
-        let against = match stored.cloned() {
+        // It was read once, when the record was.
+        let stored = stored.and_then(|text| Some((text.into(), StoredPassword::parse(text).ok()?)));
+        let against = match stored {
             Some((text, stored)) => Against::Stored(text, stored),
             None if self.settings.hide_unknown => Against::Nobody(self.gate.dummy.clone()),
             None => {
