@@ -27,8 +27,8 @@ pub struct Policy {
     layers: Box<[Layer]>,
     /// The first layer that denies everything.
     closed: Option<u16>,
-    /// The levels of the deepest rule.
-    depth: usize,
+    /// Whether some rule has more levels than a shallow search reads.
+    deep: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -53,8 +53,8 @@ impl Policy {
         let layers: Box<[Layer]> =
             layers.into_iter().map(|(origin, rules)| Layer { origin, says: rules.speaks(), rules }).collect();
         let closed = layers.iter().position(|layer| layer.rules.is_closed()).map(layer_number);
-        let depth = layers.iter().map(|layer| layer.rules.depth()).max().unwrap_or(0);
-        Self { superuser, layers, closed, depth }
+        let deep = layers.iter().any(|layer| layer.rules.depth() >= SHALLOW);
+        Self { superuser, layers, closed, deep }
     }
 
     /// Returns whether the user may do everything.
@@ -73,11 +73,7 @@ impl Policy {
         if let Some(decision) = self.without_rules(topic.as_str()) {
             return decision;
         }
-        if self.depth < SHALLOW {
-            self.search::<SHALLOW>(access, topic.as_str(), who)
-        } else {
-            self.search_deep(access, topic.as_str(), who)
-        }
+        if self.deep { self.search_deep(access, topic.as_str(), who) } else { self.search::<SHALLOW>(access, topic.as_str(), who) }
     }
 
     /// Decides whether the client may hold a subscription to `filter`. Allocates nothing.

@@ -216,9 +216,6 @@ impl Directory {
         let mut changed = None;
         if let Some(news) = news {
             let record_changed = news.record.as_mut().is_some_and(|news| news.renew(&mut record));
-            if record_changed && let RecordState::Known(record) = &mut record.value {
-                share_names(Arc::make_mut(record), shared);
-            }
             let rules_changed = news.rules.as_mut().is_some_and(|news| news.renew(&mut rules));
             changed = Some(record_changed || rules_changed);
         }
@@ -265,15 +262,6 @@ impl Directory {
         self.bans.store(Arc::new(list));
         if adds {
             self.changes.bans();
-        }
-    }
-}
-
-/// Gives `record` the names of groups that all their members share.
-fn share_names(record: &mut UserRecord, shared: &Shared) {
-    for group in &mut record.groups {
-        if let Some((name, _)) = shared.groups.get_key_value(group) {
-            *group = name.clone();
         }
     }
 }

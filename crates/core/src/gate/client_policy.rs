@@ -1,6 +1,7 @@
 //! What one connected client may do.
 
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use arc_swap::Guard;
@@ -19,11 +20,13 @@ pub struct ClientPolicy {
     seat: Seat,
     client: ClientId,
     address: Option<IpAddr>,
-    expires_unix: Option<u64>,
+    expires_unix: Option<NonZeroU64>,
 }
 
 impl ClientPolicy {
     pub(super) fn new(seat: Seat, expires_unix: Option<u64>, client: ClientId, address: Option<IpAddr>) -> Self {
+        // 0 is as long past as 1, and leaves room for "never".
+        let expires_unix = expires_unix.and_then(|end| NonZeroU64::new(end.max(1)));
         Self { seat, client, address, expires_unix }
     }
 
@@ -54,7 +57,7 @@ impl ClientPolicy {
     /// Returns when the client's token ends, in seconds since 1970.
     #[must_use]
     pub fn expires_unix(&self) -> Option<u64> {
-        self.expires_unix
+        self.expires_unix.map(NonZeroU64::get)
     }
 
     /// Returns the account as it is now.
@@ -76,7 +79,7 @@ impl ClientPolicy {
     /// Returns why the client has to leave, if it has to: the account ended, a ban came, the token is over.
     #[must_use]
     pub fn revoked(&self, gate: &Gate, now: Now) -> Option<Refusal> {
-        if self.expires_unix.is_some_and(|end| now.unix >= end) {
+        if self.expires_unix.is_some_and(|end| now.unix >= end.get()) {
             return Some(Refusal::TokenExpired);
         }
         let account = self.account();
