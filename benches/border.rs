@@ -155,14 +155,17 @@ fn clients() -> Result<()> {
     for client in 0..10 {
         setting.login(client)?;
     }
-    let before = setting.memory_kib()?;
+    let before = (setting.memory_kib()?, setting.host.heap()?);
     for client in 10..CLIENTS {
         setting.login(client)?;
     }
-    let grown = setting.memory_kib()?.saturating_sub(before) * 1024;
+    let grown = setting.memory_kib()?.saturating_sub(before.0) * 1024;
+    let used = setting.host.heap()?.saturating_sub(before.1);
+    let each = |bytes: u64| bytes / u64::from(CLIENTS - 10);
     println!(
-        "\nMemory per connected client, {CLIENTS} users of one group with 20 rules: {} bytes (goal 1024)",
-        grown / u64::from(CLIENTS - 10)
+        "\nMemory per connected client, {CLIENTS} users of one group with 20 rules: {} bytes resident, {} in use (goal 1024)",
+        each(grown),
+        each(used)
     );
 
     let hashed = setting.hashing()?;

@@ -10,6 +10,7 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -821,6 +822,8 @@ static void obey(void) {
     else if (is("recheck")) { recheck = number(1, 1) != 0; say("= 0"); }
     else if (is("log_topic")) { log_topic = number(1, 1) != 0; say("= 0"); }
     else if (is("counters")) counters();
+    /* Bytes in blocks that are in use, in all arenas. */
+    else if (is("heap")) { struct mallinfo2 m = mallinfo2(); say("= 0 used=%zu", m.uordblks + m.hblkhd); }
     else if (is("bench")) bench();
     else if (is("cleanup")) cleanup();
     else if (is("unload")) {

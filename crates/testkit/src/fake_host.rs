@@ -288,6 +288,14 @@ impl FakeHost {
         Ok((answer.field("callbacks")?.parse()?, answer.field("others")?.parse()?))
     }
 
+    /// Returns how many bytes are in use in memory that was allocated.
+    ///
+    /// # Errors
+    /// As [`Self::command`].
+    pub fn heap(&mut self) -> Result<u64> {
+        self.command("heap", &[])?.field("used")?.parse().context("the heap's size")
+    }
+
     /// Calls the ACL check at least `calls` times over all connected clients and the topics.
     ///
     /// # Errors
