@@ -61,7 +61,7 @@ pub struct Directory {
     settings: DirectorySettings,
     /// Held by whoever changes what is known; never taken while `slots` is held.
     writer: Mutex<GroupLists>,
-    /// How many accounts have been put.
+    /// How often the account of a live client was put.
     generation: AtomicU64,
     slots: Mutex<Slots>,
     shared: ArcSwap<Shared>,
@@ -131,9 +131,9 @@ impl Directory {
         account.is_decided().then(|| self.link.vouched_until(account.stamp).map_or(Duration::ZERO, age))
     }
 
-    /// Returns a number that is another one after any account has changed.
+    /// Returns a number that is another one after the account of any live client has changed.
     ///
-    /// What was read from accounts after this number was is still right as long as it stays the same.
+    /// What a live client's account was read to say after the number was read holds as long as the number stays the same.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

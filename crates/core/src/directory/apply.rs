@@ -243,9 +243,11 @@ impl Directory {
         // coming, they are a change themselves.
         let waits = changed && account.standing() == Standing::Active && !account.is_decided();
         slot.put(account);
-        self.generation.fetch_add(1, Ordering::Release);
-        if changed && !waits && slot.is_live() {
-            self.changes.account(slot);
+        if slot.is_live() {
+            self.generation.fetch_add(1, Ordering::Release);
+            if changed && !waits {
+                self.changes.account(slot);
+            }
         }
     }
 
