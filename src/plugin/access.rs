@@ -115,10 +115,10 @@ impl Plugin {
             Question::Subscribe(text, _) => (Access::Subscribe, *text),
             Question::Unsubscribe(_) => return,
         };
-        let now = self.clock.now();
-        self.gate.denials().topic(policy, access, topic, decision, now);
+        let monotonic = self.clock.monotonic();
+        self.gate.denials().topic(policy, access, topic, decision, monotonic, || self.clock.now().unix);
         // A line about the log's own topic would make the next one.
-        if !topic.starts_with("$SYS/") && self.patience.may_log(now.monotonic) {
+        if !topic.starts_with("$SYS/") && self.patience.may_log(monotonic) {
             let user = policy.user().map_or("-", |user| user.as_str());
             log::info!(
                 "denied user \"{}\" client \"{}\" to {access} \"{}\"",
