@@ -185,11 +185,11 @@ pub trait Store: Send {
         Ok(())
     }
 
-    /// Replaces the value of a field, if it is still `old`; returns whether it did. Nobody else's change comes in between.
+    /// Replaces the value of a field, if it is still `old`, and counts it. Nobody else's change comes in between.
     ///
     /// # Errors
-    /// No answer, or the key can't be written; the field may have been replaced.
-    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<bool, StoreError>;
+    /// No answer; the field may have been replaced.
+    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<Written, StoreError>;
 
     /// Asks whether the store is there.
     ///

@@ -159,26 +159,38 @@ impl Store for Connected {
         Ok((keys.collect(), next))
     }
 
-    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
+    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<Written, StoreError> {
         let name = self.nodes.keys().render(key);
         let node = self.nodes.of(&name)?;
         let mut look = ::redis::pipe();
         look.cmd("WATCH").arg(&name).cmd("HGET").arg(&name).arg(field);
-        let [_, found] = pair(&mut self.nodes.query(node, &look)?.into_iter())?.map_err(|error| classify(&error))?;
-        let mut change = ::redis::pipe();
-        if found != Value::BulkString(old.to_vec()) {
-            self.nodes.query_one::<Value>(node, &::redis::cmd("UNWATCH"))?;
-            return Ok(false);
+        match pair(&mut self.nodes.query(node, &look)?.into_iter())? {
+            Ok([_, found]) if found == Value::BulkString(old.to_vec()) => {}
+            found => {
+                // What was watched and is refused here keeps a later change from being made at most.
+                let _ = self.nodes.query(node, ::redis::pipe().cmd("UNWATCH"))?;
+                return found.map_or_else(failed, |_| Ok(Written::Count(0)));
+            }
         }
+        let mut change = ::redis::pipe();
         change.cmd("MULTI").cmd("HSET").arg(&name).arg(field).arg(new).cmd("EXEC");
-        let answers = self.nodes.query(node, &change)?.into_iter().collect::<RedisResult<Vec<Value>>>();
-        let answers = answers.map_err(|error| classify(&error))?;
-        Ok(answers.last().is_some_and(|answer| *answer != Value::Nil))
+        match self.nodes.query(node, &change)?.into_iter().collect::<RedisResult<Vec<Value>>>() {
+            Ok(answers) => Ok(Written::Count(answers.last().is_some_and(|answer| *answer != Value::Nil).into())),
+            Err(error) => failed(error),
+        }
     }
 
     fn ping(&mut self) -> Result<(), StoreError> {
         self.nodes.ping(std::time::Duration::MAX)
     }
+}
+
+/// Returns what a write came to that the server has answered by an error.
+fn failed(error: RedisError) -> Result<Written, StoreError> {
+    if is_away(&error) || is_move(&error) || is_ask(&error) {
+        return Err(classify(&error));
+    }
+    Ok(commands::written(Err(error)))
 }
 
 fn is_move(error: &RedisError) -> bool {

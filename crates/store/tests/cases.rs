@@ -211,11 +211,12 @@ fn wrong_types(store: &mut dyn Store) {
 
 fn replacing(store: &mut dyn Store) {
     let key = user("replaced");
-    assert!(!store.replace_field(&key, b"password", b"old", b"new").unwrap());
+    assert_eq!(store.replace_field(&key, b"password", b"old", b"new").unwrap(), Written::Count(0));
     assert_eq!(read_one(store, &key), Entry::Missing);
     write_one(store, Write::SetFields(key.clone(), fields(&[(b"password", b"old"), (b"other", b"x")])));
-    for (old, new, expected) in [("wrong", "a", false), ("old", "new", true), ("old", "late", false)] {
-        assert_eq!(store.replace_field(&key, b"password", old.as_bytes(), new.as_bytes()).unwrap(), expected, "{old} to {new}");
+    for (old, new, expected) in [("wrong", "a", 0), ("old", "new", 1), ("old", "late", 0)] {
+        let replaced = store.replace_field(&key, b"password", old.as_bytes(), new.as_bytes()).unwrap();
+        assert_eq!(replaced, Written::Count(expected), "{old} to {new}");
     }
     assert_eq!(read_one(store, &key), Entry::Hash(fields(&[(b"other", b"x"), (b"password", b"new")])));
 }
@@ -370,6 +371,29 @@ fn a_user_with_no_more_rights_than_needed() {
     let mut elsewhere = open(&format!("redis://midge:se%3Acr%40et@127.0.0.1:{}", server.port()), "other:").connect().unwrap();
     let refused = elsewhere.read(&[user("a")]);
     assert!(matches!(refused, Err(StoreError::Refused(_))), "what may not be read is no word about the user: {refused:?}");
+}
+
+#[test]
+fn a_user_who_may_only_read() {
+    let server = redis7().acl_user("reader", "on >secret ~midge:* &* +@all -@write -@transaction").start().unwrap();
+    server.cli(&["HSET", "midge:user:{a}", "password", "old"]).unwrap();
+    for (rights, lacks) in [("-@write -@transaction", "watch"), ("+watch", "unwatch"), ("+unwatch +multi +exec", "hset")] {
+        server.cli(&[&["ACL", "SETUSER", "reader"], &*rights.split(' ').collect::<Vec<_>>()].concat()).unwrap();
+        let mut store = open(&format!("redis://reader:secret@127.0.0.1:{}", server.port()), "midge:").connect().unwrap();
+        for _ in 0..2 {
+            let replaced = store.replace_field(&user("a"), b"password", b"old", b"new").unwrap();
+            assert!(
+                matches!(&replaced, Written::Failed(why) if why.contains(lacks) || lacks == "unwatch"),
+                "{lacks}: {replaced:?}"
+            );
+            assert!(matches!(write_one(store.as_mut(), Write::Remove(user("a"))), Written::Failed(_)));
+            assert_eq!(
+                read_one(store.as_mut(), &user("a")),
+                Entry::Hash(fields(&[(b"password", b"old")])),
+                "the connection still serves"
+            );
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use midge_core::gate::Effect;
 use midge_core::key::Key;
+use midge_core::name::Shown;
 
 use super::Worker;
 use crate::{Write, Written};
@@ -37,9 +38,13 @@ impl Worker<'_> {
         self.write_counts(&writes);
         for (key, old, new) in rehashes {
             // Nobody's newer password may be overwritten by the encoding of the old one.
-            let replaced = self.ask(|store| store.replace_field(&key, b"password", old.as_bytes(), new.as_bytes()));
-            if replaced.is_none() {
-                break;
+            match self.ask(|store| store.replace_field(&key, b"password", old.as_bytes(), new.as_bytes())) {
+                Some(Written::Failed(why)) => {
+                    let key = self.shared.backend.key_space().render(&key);
+                    self.complain(&format!("the password of {} can't be encoded anew in the store: {why}", Shown(&key)));
+                }
+                Some(Written::Count(_)) => {}
+                None => break,
             }
         }
         if self.store.is_none() {
@@ -53,18 +58,24 @@ impl Worker<'_> {
         }
         let Some(written) = self.ask(|store| store.write(writes)) else { return };
         let now = self.now();
+        let mut complaint = None;
         for (write, written) in writes.iter().zip(written) {
             match (write.key(), written) {
                 (Key::Shield(target), Written::Count(count)) if matches!(write, Write::Increment { .. }) => {
                     self.shared.gate.shield().learn(target, u32::try_from(count).unwrap_or(u32::MAX), now);
                 }
-                (_, Written::Failed(why)) => {
-                    if let Some(held_back) = self.flaws.pass(now.monotonic) {
-                        log::warn!("failed logins can't be counted in the store: {why} ({held_back} more not shown)");
-                    }
-                }
+                (_, Written::Failed(why)) => complaint = Some(why),
                 _ => {}
             }
+        }
+        if let Some(why) = complaint {
+            self.complain(&format!("failed logins can't be counted in the store: {why}"));
+        }
+    }
+
+    fn complain(&mut self, what: &str) {
+        if let Some(held_back) = self.flaws.pass(self.now().monotonic) {
+            log::warn!("{what} ({held_back} more not shown)");
         }
     }
 }
