@@ -83,7 +83,8 @@ impl Plugin {
         let gate = Arc::new(gate);
         let url = settings.store_url().map_err(|error| error.to_string())?;
         let level = host().level();
-        log::info!("{} loaded at level {level:?}; store {url}", env!("CARGO_PKG_VERSION"));
+        let node = settings.node_name();
+        log::info!("{} loaded at level {level:?} as node \"{}\"; store {url}", env!("CARGO_PKG_VERSION"), Shown(&node));
         if level == Level::Auth {
             log::warn!(
                 "this broker can neither disconnect a client nor subscribe one; changes act on what connected clients may do, but don't cut them off"
