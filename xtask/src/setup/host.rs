@@ -13,9 +13,11 @@ struct Tool {
     packages: &'static [&'static str],
 }
 
+const COMPILER: Tool = Tool { present: || shell::has("cc") && shell::has("nm"), packages: &["gcc", "libc6-dev", "binutils"] };
 const LIBCLANG: Tool = Tool { present: has_libclang, packages: &["libclang-dev"] };
 
 const TOOLS: &[Tool] = &[
+    COMPILER,
     LIBCLANG,
     Tool { present: || Path::new("/usr/include/mosquitto_plugin.h").exists(), packages: &["libmosquitto-dev", "mosquitto-dev"] },
     Tool {
@@ -23,7 +25,6 @@ const TOOLS: &[Tool] = &[
         present: || shell::has("valgrind") && Path::new("/usr/lib/debug/.build-id").exists(),
         packages: &["valgrind", "libc6-dbg"],
     },
-    Tool { present: || shell::has("cc") && shell::has("nm"), packages: &["gcc", "libc6-dev", "binutils"] },
     Tool { present: || shell::has("openssl"), packages: &["openssl", "ca-certificates"] },
     Tool { present: has_venv, packages: &["python3-venv"] },
     Tool {
@@ -41,12 +42,12 @@ pub(super) fn tools() -> Result<()> {
     provide(TOOLS)
 }
 
-/// Installs libclang, which the plugin's build script reads headers with.
+/// Installs a linker, and libclang, which the plugin's build script reads headers with.
 ///
 /// # Errors
 /// As [`tools`].
-pub(crate) fn libclang() -> Result<()> {
-    provide(&[LIBCLANG])
+pub(crate) fn build_tools() -> Result<()> {
+    provide(&[COMPILER, LIBCLANG])
 }
 
 fn provide(tools: &[Tool]) -> Result<()> {
