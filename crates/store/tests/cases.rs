@@ -421,6 +421,28 @@ fn cluster() {
     moving_slots(&cluster, &url);
 }
 
+#[test]
+fn a_cluster_and_a_sentinel_need_little_more_rights() {
+    let login = "midge:se%3Acr%40et@";
+    let grant = |server: &RedisServer, user: &str, rights: &str| {
+        let words: Vec<&str> = ["ACL", "SETUSER", user].into_iter().chain(rights.split_whitespace()).collect();
+        assert_eq!(server.cli(&words).unwrap(), "OK", "{words:?}");
+    };
+    let cluster = RedisCluster::start(RedisVersion::Redis7).unwrap();
+    for node in &cluster.nodes {
+        grant(node, "midge", &format!("{RIGHTS} +cluster|slots +asking"));
+    }
+    let url = format!("redis+cluster://{login}{}", hosts(&cluster.ports()));
+    run(&url, "midge:");
+    moving_slots(&cluster, &url);
+
+    let group = RedisSentinel::start(RedisVersion::Redis7, 1).unwrap();
+    grant(&group.master, "midge", &format!("{RIGHTS} +role"));
+    grant(&group.sentinels[0], "asker", "on >pass -@all +sentinel|get-master-addr-by-name");
+    let asker = "sentinel_user=asker&sentinel_password=pass";
+    run(&format!("redis+sentinel://{login}{}/{}?{asker}", hosts(&group.ports()), RedisSentinel::NAME), "midge:");
+}
+
 fn hosts(ports: &[u16]) -> String {
     ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
 }
