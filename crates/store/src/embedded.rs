@@ -285,22 +285,22 @@ impl Store for Handle {
         Ok((keys.filter(|key| KeyKind::of(key) == Some(kind)).collect(), more))
     }
 
-    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
+    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<Written, StoreError> {
         let name = self.shared.settings.keys.render(key);
         let transaction = self.shared.database.begin_write().map_err(away)?;
         {
             let mut table = transaction.open_table(ENTRIES).map_err(away)?;
             let content = table.get(name.as_str()).map_err(away)?.and_then(|bytes| Content::decode(bytes.value()));
-            let Some(Content::Hash(mut fields)) = content else { return Ok(false) };
+            let Some(Content::Hash(mut fields)) = content else { return Ok(Written::Count(0)) };
             if fields.get(field).is_none_or(|value| value != old) {
-                return Ok(false);
+                return Ok(Written::Count(0));
             }
             fields.insert(field.to_vec(), new.to_vec());
             table.insert(name.as_str(), Content::Hash(fields).encode().as_slice()).map_err(away)?;
         }
         transaction.commit().map_err(away)?;
         self.announce(std::iter::once(key));
-        Ok(true)
+        Ok(Written::Count(1))
     }
 
     fn ping(&mut self) -> Result<(), StoreError> {

@@ -211,11 +211,12 @@ fn wrong_types(store: &mut dyn Store) {
 
 fn replacing(store: &mut dyn Store) {
     let key = user("replaced");
-    assert!(!store.replace_field(&key, b"password", b"old", b"new").unwrap());
+    assert_eq!(store.replace_field(&key, b"password", b"old", b"new").unwrap(), Written::Count(0));
     assert_eq!(read_one(store, &key), Entry::Missing);
     write_one(store, Write::SetFields(key.clone(), fields(&[(b"password", b"old"), (b"other", b"x")])));
-    for (old, new, expected) in [("wrong", "a", false), ("old", "new", true), ("old", "late", false)] {
-        assert_eq!(store.replace_field(&key, b"password", old.as_bytes(), new.as_bytes()).unwrap(), expected, "{old} to {new}");
+    for (old, new, expected) in [("wrong", "a", 0), ("old", "new", 1), ("old", "late", 0)] {
+        let written = store.replace_field(&key, b"password", old.as_bytes(), new.as_bytes()).unwrap();
+        assert_eq!(written, Written::Count(expected), "{old} to {new}");
     }
     assert_eq!(read_one(store, &key), Entry::Hash(fields(&[(b"other", b"x"), (b"password", b"new")])));
 }

@@ -208,16 +208,16 @@ impl Store for Connection {
         Ok((state.entries.keys().filter(|key| KeyKind::of(key) == Some(kind)).cloned().collect(), None))
     }
 
-    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
+    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<Written, StoreError> {
         let mut state = self.begin()?;
         if let Some(entry) = state.swaps.remove(key) {
             state.entries.insert(key.clone(), entry);
         }
-        let Some(Entry::Hash(fields)) = state.entries.get_mut(key) else { return Ok(false) };
+        let Some(Entry::Hash(fields)) = state.entries.get_mut(key) else { return Ok(Written::Count(0)) };
         let found = fields.iter_mut().find(|(name, value)| name == field && value == old);
         let replaced = found.map(|(_, value)| *value = new.to_vec()).is_some();
         state.replaces += 1;
-        Ok(replaced)
+        Ok(Written::Count(u64::from(replaced)))
     }
 
     fn ping(&mut self) -> Result<(), StoreError> {
