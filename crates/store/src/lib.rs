@@ -80,7 +80,7 @@ impl Write {
 /// What a write came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// How many fields were added or removed, whether a key was removed (1 or 0), a counter's new value; 1 for a string.
+    /// How many fields were added or removed, whether a key was removed or a field replaced (1 or 0), a counter's new value; 1 for a string.
     Count(u64),
     /// This one write was refused: the key holds another type, or may not be written.
     Failed(String),
@@ -185,10 +185,10 @@ pub trait Store: Send {
         Ok(())
     }
 
-    /// Replaces the value of a field, if it is still `old`, and counts it. Nobody else's change comes in between.
+    /// Replaces the value of a field, if it is still `old`; counts 1 where it did. Nobody else's change comes in between.
     ///
     /// # Errors
-    /// No answer; the field may have been replaced.
+    /// No answer, or not all of it; the field may have been replaced.
     fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<Written, StoreError>;
 
     /// Asks whether the store is there.

@@ -215,8 +215,8 @@ fn replacing(store: &mut dyn Store) {
     assert_eq!(read_one(store, &key), Entry::Missing);
     write_one(store, Write::SetFields(key.clone(), fields(&[(b"password", b"old"), (b"other", b"x")])));
     for (old, new, expected) in [("wrong", "a", 0), ("old", "new", 1), ("old", "late", 0)] {
-        let replaced = store.replace_field(&key, b"password", old.as_bytes(), new.as_bytes()).unwrap();
-        assert_eq!(replaced, Written::Count(expected), "{old} to {new}");
+        let written = store.replace_field(&key, b"password", old.as_bytes(), new.as_bytes()).unwrap();
+        assert_eq!(written, Written::Count(expected), "{old} to {new}");
     }
     assert_eq!(read_one(store, &key), Entry::Hash(fields(&[(b"other", b"x"), (b"password", b"new")])));
 }

@@ -120,8 +120,13 @@ pub(super) fn written(values: Result<[Value; 2], RedisError>) -> Written {
     match values {
         Ok([Value::Int(count), _]) => Written::Count(u64::try_from(count).unwrap_or(0)),
         Ok(_) => Written::Count(1),
-        Err(error) => Written::Failed(format!("{} {}", error.code().unwrap_or("error"), error.detail().unwrap_or_default())),
+        Err(error) => Written::Failed(said(&error)),
     }
+}
+
+/// Returns what a server said of a command that it refused.
+pub(super) fn said(error: &RedisError) -> String {
+    format!("{} {}", error.code().unwrap_or("error"), error.detail().unwrap_or_default())
 }
 
 /// Returns the pattern of `SCAN` for the keys of a kind; what the prefix holds is literal.

@@ -43,6 +43,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         store: None,
         backoff: Backoff::default(),
         retry_at: Duration::ZERO,
+        connected_at: Duration::ZERO,
         asked_at: Duration::ZERO,
         losses: 0,
         changed: HashSet::new(),
@@ -51,8 +52,11 @@ pub(super) fn run(shared: &Arc<Shared>) {
         bans: Bans::default(),
         emptiness: Emptiness::default(),
         effects_at: Duration::ZERO,
+        rehashes: VecDeque::new(),
+        beginnings: Limiter::new(6),
         complaints: Limiter::new(6),
         flaws: Limiter::new(20),
+        refusals: Limiter::new(6),
     };
     loop {
         match guarded(|| worker.turn()) {
@@ -71,6 +75,7 @@ struct Worker<'a> {
     store: Option<Box<dyn Store>>,
     backoff: Backoff,
     retry_at: Duration,
+    connected_at: Duration,
     asked_at: Duration,
     /// How often announcements had been lost before the epoch that counts.
     losses: u64,
@@ -83,8 +88,13 @@ struct Worker<'a> {
     emptiness: Emptiness,
     /// When effects may be written.
     effects_at: Duration,
+    /// Stored passwords to be replaced: key, old, new.
+    rehashes: VecDeque<(Key, Box<str>, String)>,
+    beginnings: Limiter,
     complaints: Limiter,
     flaws: Limiter,
+    /// Of single writes.
+    refusals: Limiter,
 }
 
 /// Somebody who waits for an account.
@@ -123,7 +133,7 @@ impl Worker<'_> {
 
     fn patience(&self) -> Duration {
         let now = self.now().monotonic;
-        let work_left = !self.changed.is_empty() || !self.doubted.is_empty() || !self.sweep.is_empty();
+        let work_left = !self.changed.is_empty() || !self.doubted.is_empty() || !self.sweep.is_empty() || !self.rehashes.is_empty();
         match (&self.store, work_left) {
             (Some(_), true) => Duration::ZERO,
             (Some(_), false) => self.bans.due().map_or(HEARTBEAT, |due| due.saturating_sub(now).min(HEARTBEAT)),
@@ -169,7 +179,8 @@ impl Worker<'_> {
         match self.shared.backend.connect() {
             Ok(store) => {
                 self.store = Some(store);
-                if self.ask(|store| store.ping()).is_some() {
+                self.connected_at = self.now().monotonic;
+                if self.ask(|store| store.ping()).is_some() && self.beginnings.pass(self.connected_at).is_some() {
                     log::info!("connected to the store");
                 }
             }
@@ -206,7 +217,7 @@ impl Worker<'_> {
         match question(store.as_mut()) {
             Ok(answer) => {
                 let took = start.elapsed();
-                self.backoff.reset();
+                self.backoff.held(self.asked_at.saturating_sub(self.connected_at));
                 self.shared.round_trip_us.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
                 self.shared.away.store(false, Ordering::Release);
                 self.shared.note(|health| {

@@ -217,7 +217,7 @@ impl Store for Connection {
         let found = fields.iter_mut().find(|(name, value)| name == field && value == old);
         let replaced = found.map(|(_, value)| *value = new.to_vec()).is_some();
         state.replaces += 1;
-        Ok(Written::Count(replaced.into()))
+        Ok(Written::Count(u64::from(replaced)))
     }
 
     fn ping(&mut self) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod fake;
+mod rights;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
