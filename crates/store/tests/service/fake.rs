@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use midge_core::entry::Entry;
 use midge_core::key::{Key, KeySpace};
@@ -59,6 +59,13 @@ impl Fake {
     /// Forgets everything, and tells nobody.
     pub(crate) fn clear(&self) {
         self.lock().entries.clear();
+    }
+
+    /// Forgets everything, and says so: no reader finds the one without the other.
+    pub(crate) fn flush(&self) {
+        let mut state = self.lock();
+        state.entries.clear();
+        state.watches.retain(|watch| watch.send(Change::Everything).is_ok());
     }
 
     pub(crate) fn field(&self, key: &Key, field: &str) -> String {
@@ -151,7 +158,7 @@ impl Backend for Fake {
         }
         let (sender, changes) = channel();
         state.watches.push(sender);
-        Ok(Box::new(Listener { fake: self.clone(), changes }))
+        Ok(Box::new(Listener { fake: self.clone(), changes, heard_until: Instant::now() }))
     }
 
     fn key_space(&self) -> &KeySpace {
@@ -228,10 +235,12 @@ impl Store for Connection {
 struct Listener {
     fake: Fake,
     changes: Receiver<Change>,
+    heard_until: Instant,
 }
 
 impl Watch for Listener {
     fn next(&mut self, wait: Duration) -> Result<Vec<Change>, StoreError> {
+        self.heard_until = Instant::now();
         let flood = self.fake.lock().flood;
         if let Some(every) = flood {
             std::thread::sleep(every);
@@ -242,6 +251,10 @@ impl Watch for Listener {
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Ok(Vec::new()),
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Err(away()),
         }
+    }
+
+    fn heard_until(&self) -> Instant {
+        self.heard_until
     }
 
     fn mode(&self) -> WatchMode {

@@ -235,6 +235,40 @@ fn what_is_lost_with_all_else_is_not_deleted() {
 }
 
 #[test]
+fn a_change_just_before_everything_is_lost_deletes_nobody() {
+    for policy in [&[user("a")][..], &[user("a"), Key::UserAcl("a".parse().unwrap())], &[Key::Ban("user:villain".parse().unwrap())]]
+    {
+        let fake = Fake::new();
+        for name in ["a", "b"] {
+            fake.put(user(name), enabled());
+            fake.put(Key::UserAcl(name.parse().unwrap()), record(&[("t/#", "prs")]));
+        }
+        fake.put(Key::Ban("user:villain".parse().unwrap()), Entry::Text { value: b"why".to_vec(), ttl: None });
+        let node = Node::start(fake.backend());
+        node.is_linked();
+        let clients = ["a", "b"].map(|name| node.login(name, "").unwrap());
+        until("the ban", SOON, || Ok(matches!(node.login("villain", ""), Err(Refusal::Banned { .. })).then_some(()))).unwrap();
+        // The change is known, and all is lost before it is read.
+        fake.hold(true);
+        for key in policy {
+            fake.announce(&Change::Key(key.clone()));
+        }
+        until("the question", SOON, || Ok((fake.holding() > 0).then_some(()))).unwrap();
+        fake.flush();
+        fake.hold(false);
+        until("the loss to be noticed", SOON, || Ok(node.service().health().emptied.then_some(()))).unwrap();
+        for client in &clients {
+            assert_eq!(node.leaves(client), None, "{policy:?}");
+            assert!(client.may_subscribe(TopicFilter::new("t/1").unwrap()).allowed, "{policy:?}");
+        }
+        assert!(matches!(refused(node.login("villain", "")), Refusal::Banned { .. }), "{policy:?}");
+        // Deleted by itself, it is gone.
+        fake.announce(&Change::Key(user("a")));
+        node.has_to_leave(&clients[0], &Refusal::NoSuchUser, "a deleted user to leave");
+    }
+}
+
+#[test]
 fn an_emptied_store_is_believed_after_the_bounded_age() {
     for (store_down, stays) in [(StoreDown::LastKnownGood(Duration::from_secs(2)), true), (StoreDown::Deny, false)] {
         let fake = Fake::new();
@@ -491,6 +525,30 @@ fn redis_restarted_empty_keeps_who_is_known() {
     .unwrap();
     assert!(clients.iter().all(|client| node.leaves(client).is_none()));
     assert!(node.login("stranger", "").is_err());
+}
+
+#[test]
+fn redis_flushed_soon_after_a_change_keeps_who_is_known() {
+    let watches = [WatchPolicy::Tracking, WatchPolicy::Keyspace];
+    let cases: Vec<(WatchPolicy, Duration, RedisServer, Node)> = (0..12)
+        .map(|at| {
+            let server = RedisServer::builder(RedisVersion::Redis7).config("notify-keyspace-events KA").start().unwrap();
+            server.cli(&["HSET", "midge:user:{a}", "enabled", "1"]).unwrap();
+            let node = Node::redis(&server.url(), watches[at % 2]);
+            node.is_linked();
+            // Around the time that an announcement takes.
+            (watches[at % 2], Duration::from_millis(10) * u32::try_from(at).unwrap(), server, node)
+        })
+        .collect();
+    for (watch, apart, server, node) in &cases {
+        let client = node.login("a", "").unwrap();
+        server.cli(&["HSET", "midge:user:{a}", "enabled", "1", "changed", "1"]).unwrap();
+        std::thread::sleep(*apart);
+        server.cli(&["FLUSHALL"]).unwrap();
+        until("the loss to be noticed", SOON, || Ok(node.service().health().emptied.then_some(()))).unwrap();
+        assert_eq!(node.leaves(&client), None, "{watch:?}, {apart:?} apart");
+        node.login("a", "").unwrap();
+    }
 }
 
 #[test]
