@@ -67,6 +67,8 @@ pub(super) fn run(shared: &Arc<Shared>) {
             Some(false) => return,
             None => {
                 worker.lose(&StoreError::Away("internal error".to_owned()));
+                // What was taken and not applied is known to nobody, so all is read again.
+                guarded(|| worker.begin_epoch(worker.losses));
                 shared.queue.pause(HEARTBEAT);
             }
         }
@@ -152,6 +154,11 @@ impl Worker<'_> {
         // Lost again meanwhile: there will be another beginning.
         if !self.shared.gate.directory().linked_since(losses) {
             return;
+        }
+        if self.losses != losses {
+            // Who is followed now may be another server than the one that was asked so far.
+            self.store = None;
+            self.bans.begin_anew();
         }
         self.losses = losses;
         self.changed.clear();

@@ -20,6 +20,7 @@ struct State {
     slow: Duration,
     flood: Option<Duration>,
     holding: usize,
+    connects: usize,
     reads: usize,
     replaces: usize,
     /// Which connections count: those of an earlier number have ended.
@@ -128,6 +129,10 @@ impl Fake {
         self.lock().watches.retain(|watch| watch.send(change.clone()).is_ok());
     }
 
+    pub(crate) fn connects(&self) -> usize {
+        self.lock().connects
+    }
+
     pub(crate) fn reads(&self) -> usize {
         self.lock().reads
     }
@@ -147,7 +152,8 @@ fn away() -> StoreError {
 
 impl Backend for Fake {
     fn connect(&self) -> Result<Box<dyn Store>, StoreError> {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.connects += 1;
         if state.away { Err(away()) } else { Ok(Box::new(Connection { fake: self.clone(), life: state.life })) }
     }
 

@@ -325,6 +325,20 @@ fn after_a_gap_all_live_accounts_are_read_again() {
 }
 
 #[test]
+fn whoever_is_followed_anew_is_asked_anew() {
+    let fake = Fake::new();
+    let node = Node::start(fake.backend());
+    node.is_linked();
+    assert_eq!(fake.connects(), 1);
+    // As after a failover whose old master still answers.
+    fake.deaf(true);
+    until("a lost link", SOON, || Ok((!node.service().health().linked).then_some(()))).unwrap();
+    fake.deaf(false);
+    until("another connection", SOON, || Ok((fake.connects() == 2).then_some(()))).unwrap();
+    node.is_linked();
+}
+
+#[test]
 fn announcements_of_everything_starve_nobody() {
     const LIVE: usize = 3_000;
     let fake = Fake::new();
