@@ -73,6 +73,7 @@ pub(crate) struct Settings {
     pub(crate) store_user: Option<String>,
     pub(crate) store_password: Option<String>,
     pub(crate) prefix: String,
+    pub(crate) node: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
     pub(crate) watch: WatchPolicy,
@@ -105,6 +106,7 @@ impl Default for Settings {
             store_user: None,
             store_password: None,
             prefix: "midge:".to_owned(),
+            node: String::new(),
             connect_timeout: Duration::from_secs(3),
             response_timeout: Duration::from_secs(5),
             watch: WatchPolicy::Auto,
@@ -190,7 +192,7 @@ impl Settings {
     pub(crate) fn same_where_fixed(&self, other: &Self) -> bool {
         let fixed = |settings: &Self| {
             (
-                [settings.store.clone(), settings.prefix.clone()],
+                [settings.store.clone(), settings.prefix.clone(), settings.node.clone()],
                 settings.watch,
                 [settings.store_user.clone(), settings.store_password.clone()],
                 [settings.connect_timeout, settings.response_timeout],

@@ -40,6 +40,7 @@ fn a_wrong_value_stops_the_start_and_is_explained(version: MosquittoVersion) {
         ("anonymous", "maybe", "deny or allow"),
         ("store_down", "allow", "last-known-good or deny"),
         ("hash_threads", "many", "from 1 to 64"),
+        ("schema", "other", "midge"),
         ("tls_identity", "dn", "cn, dns, email or uri"),
         ("jwt_secret_file", "/nowhere/secret", "can't be read"),
         ("redis_port", "65536", "from 1 to 65535"),

@@ -174,10 +174,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
             Ok(())
         }
     ),
+    setting!("schema", "midge", "midge", "Whose keys the store holds.", |_, v| one_of(v, &[("midge", ()), ("native", ())])),
     setting!("prefix", "midge:", "a text", "What every key begins with.", |s, v| {
         v.clone_into(&mut s.prefix);
         Ok(())
     }),
+    setting!("node", "the host's name", "a text", "What this broker is called among several.", |s, v| text(v).map(|v| s.node = v)),
     setting!("connect_timeout", "3s", "a time from 10ms to 60s", "How long a connection to the store may take.", |s, v| between(
         v,
         Duration::from_millis(10),
