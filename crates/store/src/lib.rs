@@ -11,7 +11,7 @@ pub mod service;
 mod url;
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use midge_core::entry::{Entry, Fields};
 use midge_core::key::{Key, KeySpace};
@@ -240,6 +240,9 @@ pub trait Watch: Send {
     /// # Errors
     /// Changes may have been missed; another watch has to be opened.
     fn next(&mut self, wait: Duration) -> Result<Vec<Change>, StoreError>;
+
+    /// Returns a moment whose past has been told of: by name, or as [`Change::Everything`] where all was lost.
+    fn heard_until(&self) -> Instant;
 
     /// Returns how it learns of changes.
     fn mode(&self) -> WatchMode;

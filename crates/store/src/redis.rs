@@ -251,8 +251,8 @@ fn is_away(error: &RedisError) -> bool {
 fn classify(error: &RedisError) -> StoreError {
     let text = match (error.is_timeout(), error.code(), error.detail()) {
         (true, _, _) => "no answer in time".to_owned(),
-        (false, Some(code), Some(detail)) => format!("{code} {detail}"),
-        _ => error.to_string(),
+        (false, Some(_), Some(_)) => commands::said(error),
+        _ => commands::without_arguments(&error.to_string()).to_owned(),
     };
     let refused = matches!(
         error.kind(),

@@ -344,7 +344,7 @@ fn tls_with_a_client_certificate() {
 
 /// All that a store is asked to do, and nothing else.
 const RIGHTS: &str = "on >se:cr@et resetkeys ~midge:* resetchannels -@all +ping +exists +hgetall +hget +hset +hdel +get +set +del \
-                      +incr +pttl +pexpire +scan +watch +unwatch +multi +exec +client|tracking";
+                      +incr +pttl +pexpire +scan +watch +multi +exec +client|tracking";
 
 #[test]
 fn a_user_with_no_more_rights_than_needed() {
@@ -371,6 +371,52 @@ fn a_user_with_no_more_rights_than_needed() {
     let mut elsewhere = open(&format!("redis://midge:se%3Acr%40et@127.0.0.1:{}", server.port()), "other:").connect().unwrap();
     let refused = elsewhere.read(&[user("a")]);
     assert!(matches!(refused, Err(StoreError::Refused(_))), "what may not be read is no word about the user: {refused:?}");
+}
+
+/// Adds the user `midge` with [`RIGHTS`] and `more` to each server; an access control list is replicated nowhere.
+fn grant<'s>(servers: impl IntoIterator<Item = &'s RedisServer>, more: &str) {
+    for server in servers {
+        let words = ["ACL", "SETUSER", "midge"].into_iter().chain(RIGHTS.split_whitespace()).chain(more.split(' '));
+        server.cli(&words.collect::<Vec<_>>()).unwrap();
+    }
+}
+
+fn nothing_was_refused<'s>(servers: impl IntoIterator<Item = &'s RedisServer>) {
+    for server in servers {
+        assert_eq!(server.cli(&["ACL", "LOG"]).unwrap().trim(), "", "port {}", server.port());
+    }
+}
+
+#[test]
+fn a_user_with_no_more_rights_than_needed_behind_sentinel() {
+    let mut group = RedisSentinel::start(RedisVersion::Redis7, 1).unwrap();
+    grant([&group.master, &group.replica], "+role");
+    let sentinel = "ACL SETUSER finder on >other resetchannels -@all +sentinel|get-master-addr-by-name";
+    group.sentinels[0].cli(&sentinel.split(' ').collect::<Vec<_>>()).unwrap();
+    let finder = |password| format!("sentinel_user=finder&sentinel_password={password}");
+    let url = |password| {
+        let (port, name) = (group.ports()[0], RedisSentinel::NAME);
+        format!("redis+sentinel://midge:se%3Acr%40et@127.0.0.1:{port}/{name}?{}", finder(password))
+    };
+    let (right, wrong) = (url("other"), url("wrong"));
+    run(&right, "midge:");
+    nothing_was_refused([&group.master, &group.sentinels[0]]);
+    let Err(error) = open(&wrong, "midge:").connect() else { panic!("a wrong password should not do") };
+    assert!(!error.is_away() && !error.to_string().contains("wrong"), "{error}");
+    group.fail_over().unwrap();
+    group.replica.cli(&["FLUSHALL"]).unwrap();
+    run(&right, "midge:");
+    nothing_was_refused([&group.replica]);
+}
+
+#[test]
+fn a_user_with_no_more_rights_than_needed_in_a_cluster() {
+    let cluster = RedisCluster::start(RedisVersion::Redis7).unwrap();
+    grant(&cluster.nodes, "+cluster|slots +asking");
+    let url = format!("redis+cluster://midge:se%3Acr%40et@{}", hosts(&cluster.ports()));
+    run(&url, "midge:");
+    moving_slots(&cluster, &url);
+    nothing_was_refused(&cluster.nodes);
 }
 
 #[test]

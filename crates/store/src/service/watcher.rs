@@ -12,8 +12,10 @@ use super::limiter::Limiter;
 use super::reply::guarded;
 use crate::{Backoff, Change, StoreError, Watch};
 
-/// How long one look at the announcements may take; the thread's end waits for no longer while the store answers.
-const LOOK: Duration = Duration::from_millis(200);
+/// How long one look at the announcements may take.
+///
+/// The thread's end, and a key that may have gone with everything else, wait for no longer while the store answers.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The body of the watching thread.
 pub(super) fn run(shared: &Arc<Shared>) {
@@ -62,6 +64,8 @@ fn tell(shared: &Shared, watch: &mut dyn Watch, losses: u64) -> Result<(), Store
     if !keys.is_empty() {
         shared.queue.changed(keys, losses);
     }
+    // Last, so that who takes it has been told of all before.
+    shared.queue.heard(watch.heard_until());
     Ok(())
 }
 
