@@ -10,7 +10,9 @@ mod redis;
 pub mod service;
 mod url;
 
+use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use midge_core::entry::{Entry, Fields};
@@ -139,6 +141,26 @@ impl KeyKind {
     }
 }
 
+/// What one server holds of a store: it is lost together, if it is lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Part(Option<Arc<str>>);
+
+impl Part {
+    /// Returns the part that a server of a cluster has.
+    fn of_server(name: &str) -> Self {
+        Self(Some(name.into()))
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(name) => write!(f, "{name} of the store"),
+            None => f.write_str("the store"),
+        }
+    }
+}
+
 /// Where a listing stands; the default is its beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -185,6 +207,23 @@ pub trait Store: Send {
         Ok(())
     }
 
+    /// Returns the part of the store that has `key`; the default is all of it.
+    fn part_of(&self, key: &Key) -> Part {
+        let _ = key;
+        Part::default()
+    }
+
+    /// Returns where the listing of a part begins, which ends before a page of another node; `None` where it is no part any more.
+    fn first_page(&self, part: &Part) -> Option<Page> {
+        let _ = part;
+        Some(Page::default())
+    }
+
+    /// Returns how often a server of the store was found to have begun anew, as far as that shows; it may have forgotten all.
+    fn beginnings(&self) -> u64 {
+        0
+    }
+
     /// Replaces the value of a field, if it is still `old`; counts 1 where it did. Nobody else's change comes in between.
     ///
     /// # Errors
@@ -203,8 +242,10 @@ pub trait Store: Send {
 pub enum Change {
     /// This key.
     Key(Key),
-    /// Anything: there was a gap, or the store was emptied.
+    /// Anything: there was a gap.
     Everything,
+    /// Anything, and what is missing was lost with all else: the store was emptied.
+    Flushed,
 }
 
 /// How changes are learnt of.
@@ -241,7 +282,7 @@ pub trait Watch: Send {
     /// Changes may have been missed; another watch has to be opened.
     fn next(&mut self, wait: Duration) -> Result<Vec<Change>, StoreError>;
 
-    /// Returns a moment whose past has been told of: by name, or as [`Change::Everything`] where all was lost.
+    /// Returns a moment whose past has been told of: by name, or as [`Change::Flushed`] where all was lost.
     fn heard_until(&self) -> Instant;
 
     /// Returns how it learns of changes.

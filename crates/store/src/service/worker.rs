@@ -117,6 +117,9 @@ impl Worker<'_> {
             self.dismiss(waiting.jobs);
             return false;
         }
+        if waiting.flushed {
+            self.emptiness.doubt(self.now());
+        }
         if let Some(losses) = waiting.everything {
             self.begin_epoch(losses);
         }
@@ -262,10 +265,7 @@ impl Worker<'_> {
     fn settle(&mut self, read: Vec<(Key, Entry)>) -> HashSet<Key> {
         let directory = self.shared.gate.directory();
         let is_lost = |(key, entry): &&(Key, Entry)| *entry == Entry::Missing && directory.knows(key);
-        let mut lost: HashSet<Key> = read.iter().filter(is_lost).map(|(key, _)| key.clone()).collect();
-        if !lost.is_empty() && self.believes_loss() {
-            lost.clear();
-        }
+        let lost = self.lost_of(read.iter().filter(is_lost).map(|(key, _)| key));
         let taken: Vec<(Key, Entry)> = read.into_iter().filter(|(key, _)| !lost.contains(key)).collect();
         self.apply(&taken);
         lost
@@ -273,7 +273,7 @@ impl Worker<'_> {
 
     fn apply(&mut self, read: &[(Key, Entry)]) {
         let now = self.now();
-        self.emptiness.see(read);
+        self.see_policy(read);
         self.bans.see(read, now);
         for (key, entry) in read {
             if let (Key::Shield(target), Entry::Text { value, .. }) = (key, entry)
