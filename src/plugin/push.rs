@@ -166,8 +166,7 @@ impl Plugin {
 
     /// Sends a push to the next clients that it is for; returns whether these were the last.
     fn fan_out(&self, thread: &BrokerThread, fan: &mut Fan) -> bool {
-        let step = fan.addresses.get(fan.at..).unwrap_or_default();
-        let step = &step[..step.len().min(STEP)];
+        let step: Vec<usize> = fan.addresses.iter().skip(fan.at).take(STEP).copied().collect();
         let targets = self.sessions.with(thread, |sessions| {
             let session = |address: &usize| sessions.session_at(*address);
             step.iter().filter_map(session).filter_map(|session| target(session, &fan.delivery)).collect::<Vec<_>>()

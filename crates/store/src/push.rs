@@ -1,4 +1,4 @@
-//! Carries pushes from the store's stream to the clients of this node.
+//! Carries pushes from the store's stream to a node.
 //!
 //! Every node reads every entry, in order, and keeps the place up to which it has passed all of them on: after a restart it goes on
 //! there. So nothing that was written is lost, and what was under way at a crash is passed on again.

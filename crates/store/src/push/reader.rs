@@ -22,6 +22,10 @@ const WAIT: Duration = Duration::from_millis(250);
 const SHORT_WAIT: Duration = Duration::from_millis(20);
 /// How often the place is told although nothing has changed: by this a node shows that it is there.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// How long to wait where the store refuses us: an operator has to act.
+const REFUSED: Duration = Duration::from_secs(30);
+/// How often the same complaint is made.
+const COMPLAIN: Duration = Duration::from_secs(3600);
 /// How often the stream is trimmed.
 const TRIM: Duration = Duration::from_secs(10);
 /// How long what became of a push can be asked.
@@ -36,19 +40,19 @@ pub(super) fn run(shared: &Arc<Shared>) {
         reported: None,
         trimmed_at: None,
         complaints: Limiter::new(6),
+        complaint: None,
         malformed: Limiter::new(20),
         start: Instant::now(),
     };
     while !shared.is_stopping() {
-        let problem = match guarded(|| worker.follow()) {
+        let (problem, wait) = match guarded(|| worker.follow()) {
             Some(Ok(())) => return,
-            Some(Err(error)) => error.to_string(),
-            None => "internal error".to_owned(),
+            Some(Err(error @ StoreError::Refused(_))) => (error.to_string(), REFUSED),
+            Some(Err(error)) => (error.to_string(), worker.backoff.wait()),
+            None => ("internal error".to_owned(), worker.backoff.wait()),
         };
-        if let Some(held_back) = worker.complaints.pass(worker.start.elapsed()) {
-            log::warn!("pushes wait, the stream can't be read: {problem} ({held_back} more of these not shown)");
-        }
-        shared.pause(worker.backoff.wait());
+        worker.complain(problem);
+        shared.pause(wait);
     }
 }
 
@@ -61,6 +65,7 @@ struct Worker<'a> {
     reported: Option<(EntryId, Instant)>,
     trimmed_at: Option<Instant>,
     complaints: Limiter,
+    complaint: Option<(String, Instant)>,
     malformed: Limiter,
     start: Instant,
 }
@@ -71,6 +76,7 @@ impl Worker<'_> {
         let mut log = self.shared.backend.pushes()?;
         let since = Instant::now();
         self.begin(log.as_mut())?;
+        self.complaint = None;
         loop {
             self.tell(log.as_mut())?;
             if self.shared.is_stopping() {
@@ -86,6 +92,16 @@ impl Worker<'_> {
                 self.take_in(log.as_mut(), entries)?;
             }
             self.backoff.held(since.elapsed());
+        }
+    }
+
+    /// Says what is wrong: what stays wrong, once an hour.
+    fn complain(&mut self, problem: String) {
+        let now = Instant::now();
+        let known = self.complaint.as_ref().is_some_and(|(known, at)| *known == problem && now.duration_since(*at) < COMPLAIN);
+        if !known && let Some(held_back) = self.complaints.pass(self.start.elapsed()) {
+            log::warn!("pushes wait, the stream can't be read: {problem} ({held_back} more of these not shown)");
+            self.complaint = Some((problem, now));
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::{Cmd, FromRedisValue, RedisResult, Value};
+use midge_core::entry::Fields;
 
 use super::nodes::Nodes;
 use super::{Shared, classify, commands, incomplete};
@@ -32,7 +33,7 @@ impl Log {
     }
 
     /// Returns the pairs of a hash.
-    fn pairs(&mut self, key: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn pairs(&mut self, key: &str) -> Result<Fields, StoreError> {
         self.ask(key, ::redis::cmd("HGETALL").arg(key))
     }
 }
