@@ -22,6 +22,7 @@ mod changes;
 pub(crate) mod faults;
 mod login;
 mod patience;
+mod push;
 mod scram;
 mod sessions;
 mod waker;
@@ -29,6 +30,7 @@ mod waker;
 use changes::Pending;
 use login::Delayed;
 use patience::Patience;
+use push::Pushing;
 use scram::Exchanges;
 use sessions::Sessions;
 use waker::Waker;
@@ -55,6 +57,7 @@ pub(crate) struct Plugin {
     pending: BrokerCell<Pending>,
     patience: Patience,
     waker: Arc<Waker>,
+    pushing: Pushing,
     busy: AtomicBool,
     reload: Reload,
 }
@@ -97,10 +100,15 @@ impl Plugin {
         let service = Service::start_in(gate.clone(), backend, settings.service.clone(), clock, begin)
             .map_err(|error| format!("no thread: {error}"))?;
         let waker = Arc::new(Waker::default());
-        if level == Level::Delayed {
+        let reads_pushes = settings.push && level > Level::Auth && !url.is_directory();
+        if level == Level::Delayed || reads_pushes {
             prepare_wake(thread);
             waker.start().map_err(|error| format!("no thread: {error}"))?;
         }
+        let pushing = match reads_pushes {
+            true => Pushing::start(&settings, &url, waker.clone()).map_err(|error| format!("pushes: {error}"))?,
+            false => Pushing::default(),
+        };
         Ok(Self {
             given,
             level,
@@ -113,6 +121,7 @@ impl Plugin {
             pending: BrokerCell::new(Pending::default()),
             patience: Patience::default(),
             waker,
+            pushing,
             busy: AtomicBool::new(false),
             reload: Reload::default(),
             settings: ArcSwap::from_pointee(settings),
@@ -122,7 +131,7 @@ impl Plugin {
     /// Ends all threads, and waits for them.
     pub(crate) fn stop(self, thread: &BrokerThread) {
         self.waker.stop();
-        if self.level == Level::Delayed {
+        if self.level > Level::Auth {
             forget_wake(thread);
         }
         drop(self);
@@ -163,8 +172,13 @@ impl Plugin {
     /// Does what waits for the broker's thread; returns how soon to be called again.
     pub(crate) fn tick(&self, thread: &BrokerThread) -> Duration {
         self.reload.end();
+        self.waker.answered();
         self.catch_up_now(thread);
-        if self.is_waiting(thread) { BUSY_TICK } else { IDLE_TICK }
+        let pushes_wait = self.push_some(thread);
+        if pushes_wait {
+            self.waker.call();
+        }
+        if pushes_wait || self.is_waiting(thread) { BUSY_TICK } else { IDLE_TICK }
     }
 
     fn catch_up_now(&self, thread: &BrokerThread) {

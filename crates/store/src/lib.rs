@@ -6,6 +6,9 @@
 
 mod backoff;
 mod embedded;
+mod guarded;
+mod limiter;
+pub mod push;
 mod redis;
 pub mod service;
 mod url;
@@ -302,6 +305,14 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// The store can't be reached, or refuses us.
     fn watch(&self) -> Result<Box<dyn Watch>, StoreError>;
+
+    /// Opens a connection for pushes.
+    ///
+    /// # Errors
+    /// The store can't be reached, refuses us, or has no streams.
+    fn pushes(&self) -> Result<Box<dyn push::PushLog>, StoreError> {
+        Err(StoreError::Refused("this store has no streams; pushes need Redis".to_owned()))
+    }
 
     /// Returns the keys that are ours in the store.
     fn key_space(&self) -> &KeySpace;

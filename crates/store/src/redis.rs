@@ -6,6 +6,7 @@
 mod commands;
 mod lives;
 mod nodes;
+mod push;
 mod watch;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use ::redis::{ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Tls
 use midge_core::entry::Entry;
 use midge_core::key::{Key, KeySpace};
 
+use crate::push::PushLog;
 use crate::url::TlsFiles;
 use crate::{Backend, KeyKind, Page, Part, Store, StoreError, StoreSettings, StoreUrl, Watch, Write, Written};
 use lives::Lives;
@@ -76,6 +78,10 @@ impl Backend for Redis {
 
     fn watch(&self) -> Result<Box<dyn Watch>, StoreError> {
         watch::open(self.shared.clone())
+    }
+
+    fn pushes(&self) -> Result<Box<dyn PushLog>, StoreError> {
+        Ok(Box::new(push::Log::open(self.shared.clone())?))
     }
 
     fn key_space(&self) -> &KeySpace {

@@ -6,7 +6,6 @@
 //! A store that is away, slow or emptied by a restart changes nothing for accounts that are known: see [`worker`].
 
 mod hashing;
-mod limiter;
 mod queue;
 mod reply;
 mod watcher;

@@ -116,6 +116,12 @@ impl Nodes {
         ask_one(self.connection(node)?, command, within)
     }
 
+    /// Runs one command that waits by itself, for `wait` at most.
+    pub(super) fn query_waiting(&mut self, node: usize, command: &Cmd, wait: Duration) -> Result<Value, StoreError> {
+        let within = self.shared.settings.response_timeout + wait;
+        ask_one(self.connection(node)?, command, within)
+    }
+
     /// Asks each server for a sign of life, to be given within `most` or the time that an answer may take.
     pub(super) fn ping(&mut self, most: Duration) -> Result<(), StoreError> {
         let within = self.shared.settings.response_timeout.min(most);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use midge_core::key::Key;
 
 use super::Shared;
-use super::limiter::Limiter;
-use super::reply::guarded;
+use crate::guarded::guarded;
+use crate::limiter::Limiter;
 use crate::{Backoff, Change, StoreError, Watch};
 
 /// How long one look at the announcements may take.

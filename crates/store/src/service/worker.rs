@@ -22,10 +22,11 @@ use midge_core::gate::{Admission, Asked, Hello};
 use midge_core::key::{Key, ShieldTarget};
 use midge_core::time::Now;
 
-use super::limiter::Limiter;
 use super::queue::{Job, MAX_CHANGED};
-use super::reply::{Reply, guarded};
+use super::reply::Reply;
 use super::{Shared, Verdict};
+use crate::guarded::guarded;
+use crate::limiter::Limiter;
 use crate::{Backoff, Store, StoreError};
 use bans::Bans;
 use emptiness::Emptiness;
