@@ -51,6 +51,8 @@ mod rights;
 mod settings;
 /// A fake host with the plugin, over a real Redis.
 mod stage;
+/// What brokers say of themselves.
+mod status;
 /// Real brokers with the plugin over a real store.
 mod support;
 /// What the plugin's file exports and needs.

@@ -183,7 +183,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "node",
         "the host's name",
         "a text",
-        "What this broker is called among several, each of which needs another name: pushes are kept for it under this one.",
+        "What this broker is called among several, each of which needs another name: its state and its pushes are kept under this one.",
         |s, v| text(v).map(|v| s.node = v)
     ),
     setting!("connect_timeout", "3s", "a time from 10ms to 60s", "How long a connection to the store may take.", |s, v| between(
@@ -443,6 +443,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "a number from 0 to 10000000",
         "Sessions of disconnected clients whose rules are kept at hand; at the bound the longest gone are looked up by name.",
         |s, v| number(v, 0, 10_000_000).map(|v| s.offline_sessions = v)
+    ),
+    setting!(
+        "report",
+        "true",
+        SWITCH,
+        "Whether the store is told every two seconds how this broker is, for `midge status`.",
+        |s, v| switch(v).map(|v| s.report = v)
     ),
     setting!(
         "push",

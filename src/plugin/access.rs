@@ -60,6 +60,7 @@ impl Plugin {
     /// Decides on the broker's thread.
     pub(crate) fn acl(&self, thread: &BrokerThread, check: &AclCheck<'_>) -> Status {
         let status = self.acl_by_thread(thread, check);
+        self.traffic.count(check.access, status);
         if self.pushing.is_counting() {
             self.count_delivery(thread, check, status);
         }

@@ -9,16 +9,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use midge_core::access::Access;
 use midge_core::push::Audience;
 use midge_core::topic::TopicName;
-use midge_store::push::{Delivery, EntryId, Outcome, PushSettings, Pushes};
+use midge_store::push::{Delivery, EntryId, Outcome, PushCounters, PushSettings, Pushes};
 use midge_store::{StoreError, StoreUrl};
 
 use super::Plugin;
+use super::load::Load;
 use super::sessions::{Session, Sessions};
 use super::waker::Waker;
 use crate::abi;
@@ -37,9 +38,6 @@ const STEP: usize = 64;
 const MAX_COUNTS: usize = 64;
 /// In how many ticks a message has certainly been passed on: the broker does so between this one and the next.
 const TICKS_TO_COUNT: u8 = 2;
-
-/// How many loads of the plugin this process has, all for the same node.
-static LOADS: AtomicUsize = AtomicUsize::new(0);
 
 /// What there is of pushes in one load.
 #[derive(Default)]
@@ -83,30 +81,24 @@ struct Target {
 
 impl Pushing {
     /// Starts to read pushes; the store need not be reachable.
-    pub(super) fn start(settings: &Settings, url: &StoreUrl, waker: Arc<Waker>) -> Result<Self, StoreError> {
+    pub(super) fn start(settings: &Settings, url: &StoreUrl, load: &Load, waker: Arc<Waker>) -> Result<Self, StoreError> {
         let backend = midge_store::open(url, &settings.store_settings())?;
-        let earlier = LOADS.fetch_add(1, Ordering::AcqRel);
-        let name = settings.node_name();
         // Each load has its own clients, and so its own place in the stream.
-        let node = if earlier == 0 { name } else { format!("{name}#{}", earlier + 1) };
-        let of_node = PushSettings { node, ..settings.push_settings.clone() };
+        let of_node = PushSettings { node: load.name(&settings.node_name()), ..settings.push_settings.clone() };
         let reader = Pushes::start_in(backend, of_node, Box::new(move || waker.call()), leave_descriptors)
             .map_err(|error| StoreError::Away(format!("no thread: {error}")))?;
-        Ok(Self { reader: Some(reader), first: earlier == 0, counting: AtomicBool::new(false), state: BrokerCell::default() })
+        Ok(Self { reader: Some(reader), first: load.is_first(), ..Self::default() })
+    }
+
+    /// Returns a function that returns what has happened to pushes.
+    pub(super) fn counters(&self) -> Option<impl Fn() -> PushCounters + Send + Sync + use<>> {
+        self.reader.as_ref().map(Pushes::counting)
     }
 
     /// Returns whether permissions to receive are being counted; costs one load.
     #[inline]
     pub(super) fn is_counting(&self) -> bool {
         self.counting.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Pushing {
-    fn drop(&mut self) {
-        if self.reader.take().is_some() {
-            LOADS.fetch_sub(1, Ordering::AcqRel);
-        }
     }
 }
 
@@ -183,7 +175,7 @@ impl Plugin {
         // A session from before the start is known to the broker alone, which asks whether it may when it is back.
         if let Audience::Client(id) = &fan.delivery.push.audience
             && fan.addresses.is_empty()
-            && LOADS.load(Ordering::Acquire) == 1
+            && Load::is_only()
             && host().awaits(thread, id.as_str())
             && publish(thread, &fan.delivery, Some(id.as_str()))
         {

@@ -178,6 +178,9 @@ pub(super) struct Sessions {
     ids: RandomState,
     /// The addresses of each username, by a keyed hash of it; kept from the first time that somebody asks for them.
     by_user: Option<HashMap<u64, Vec<usize>>>,
+    /// How many are connected, and how many ever came.
+    connected: usize,
+    entered: u64,
     strangers: ByAddress<Box<Session>>,
     strangers_since: Duration,
     has_expiring: bool,
@@ -203,6 +206,8 @@ impl Sessions {
             by_id: HashMap::new(),
             ids: RandomState::new(),
             by_user: None,
+            connected: 0,
+            entered: 0,
             strangers: ByAddress::default(),
             strangers_since: Duration::ZERO,
             has_expiring: false,
@@ -284,6 +289,7 @@ impl Sessions {
         if place.session.is_connected() && place.session.policy.client().as_str().as_bytes() != id {
             place.session.departed = Some(now);
             place.session.transient = true;
+            self.connected -= 1;
             self.leaving.push_back((now, address));
         }
     }
@@ -335,6 +341,8 @@ impl Sessions {
             by_user.entry(self.ids.hash_one(user.as_str())).or_default().push(address);
         }
         self.by_address.insert(address, Place { session: Session::new(policy, filters), good_in: 0, policy: None });
+        self.connected += 1;
+        self.entered += 1;
     }
 
     /// Remembers for a while who is asked about without being connected: a session from before the start, the author of a
@@ -360,6 +368,7 @@ impl Sessions {
         }
         session.departed = Some(now);
         session.transient = transient;
+        self.connected -= 1;
         place.good_in = 0;
         if transient { &mut self.leaving } else { &mut self.returning }.push_back((now, address));
     }
@@ -367,6 +376,7 @@ impl Sessions {
     /// Forgets the client at `address`.
     pub(super) fn remove(&mut self, address: usize) {
         let Some(Place { session, .. }) = self.by_address.remove(&address) else { return };
+        self.connected -= usize::from(session.is_connected());
         let id = self.ids.hash_one(session.policy.client().as_str().as_bytes());
         if self.by_id.get(&id) == Some(&address) {
             self.by_id.remove(&id);
@@ -381,6 +391,11 @@ impl Sessions {
                 by_user.remove(&hash);
             }
         }
+    }
+
+    /// Returns how many clients are connected, and how many have come since the start.
+    pub(super) fn counts(&self) -> (usize, u64) {
+        (self.connected, self.entered)
     }
 
     /// Returns the addresses of a user's clients, among those of others whose name has the same hash.

@@ -12,6 +12,7 @@ use crate::ban::BanCommand;
 use crate::explain::Explain;
 use crate::group::GroupCommand;
 use crate::push::PushCommand;
+use crate::status::StatusCommand;
 use crate::user::UserCommand;
 
 /// The store that is used where none is named.
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Push a message to subscribers, a user, a client, a group or all.
     Push(PushCommand),
+    /// Show how all servers are.
+    Status(StatusCommand),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

@@ -17,6 +17,7 @@ mod records;
 mod rules;
 mod secret;
 mod span;
+mod status;
 mod target;
 mod user;
 
@@ -75,6 +76,7 @@ fn answer(cli: &Cli, output: &mut Output) -> anyhow::Result<Answer> {
         Command::Acl(command) => command.run(&mut open()?, output),
         Command::Ban(command) => command.run(&mut open()?, output),
         Command::Explain(question) => question.run(&mut open()?, output),
+        Command::Status(status) => status.run(&mut open()?, output),
         Command::Push(push) => push.run(&cli.store, &cli.prefix, output),
         Command::Completions { shell } => document::completions(*shell, output),
         Command::Man { directory } => document::man(directory.as_deref(), output),

@@ -8,6 +8,7 @@ mod backoff;
 mod embedded;
 mod guarded;
 mod limiter;
+pub mod node;
 pub mod push;
 mod redis;
 pub mod service;
@@ -62,6 +63,15 @@ pub enum Write {
         /// How long it lives; `None` is forever.
         ttl: Option<Duration>,
     },
+    /// Sets fields of a hash, which is forgotten `ttl` after it was last renewed.
+    Renew {
+        /// The key.
+        key: Key,
+        /// The fields.
+        fields: Fields,
+        /// How long the hash lives from now on.
+        ttl: Duration,
+    },
     /// Adds one to a counter, which is forgotten `ttl` after its last increment.
     Increment {
         /// The key.
@@ -77,7 +87,7 @@ impl Write {
     pub fn key(&self) -> &Key {
         match self {
             Self::SetFields(key, _) | Self::RemoveFields(key, _) | Self::Remove(key) => key,
-            Self::SetText { key, .. } | Self::Increment { key, .. } => key,
+            Self::SetText { key, .. } | Self::Renew { key, .. } | Self::Increment { key, .. } => key,
         }
     }
 }
@@ -110,6 +120,8 @@ pub enum KeyKind {
     AllAcl,
     /// Bans.
     Ban,
+    /// Servers.
+    Node,
 }
 
 impl KeyKind {
@@ -125,6 +137,7 @@ impl KeyKind {
             Key::ClientAutosub(_) => Some(Self::ClientAutosub),
             Key::AllAcl => Some(Self::AllAcl),
             Key::Ban(_) => Some(Self::Ban),
+            Key::Node(_) => Some(Self::Node),
             _ => None,
         }
     }
@@ -140,6 +153,7 @@ impl KeyKind {
             Self::ClientAutosub => "client:{*}:autosub",
             Self::AllAcl => "all:acl",
             Self::Ban => "ban:{*}",
+            Self::Node => "node:{*}",
         }
     }
 }

@@ -343,8 +343,21 @@ impl Pushes {
     /// Returns what has happened since the start.
     #[must_use]
     pub fn counters(&self) -> PushCounters {
+        self.shared.counters()
+    }
+
+    /// Returns a function that returns what has happened since the start, for who outlives this.
+    #[must_use]
+    pub fn counting(&self) -> impl Fn() -> PushCounters + Send + Sync + use<> {
+        let shared = self.shared.clone();
+        move || shared.counters()
+    }
+}
+
+impl Shared {
+    fn counters(&self) -> PushCounters {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counts = &self.shared.counts;
+        let counts = &self.counts;
         PushCounters {
             taken: count(&counts.taken),
             expired: count(&counts.expired),
@@ -352,7 +365,7 @@ impl Pushes {
             malformed: count(&counts.malformed),
             dropped: count(&counts.dropped),
             full: count(&counts.full),
-            waiting: u64::try_from(self.shared.lock().ready.len()).unwrap_or(u64::MAX),
+            waiting: u64::try_from(self.lock().ready.len()).unwrap_or(u64::MAX),
         }
     }
 }

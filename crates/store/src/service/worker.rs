@@ -12,8 +12,8 @@ mod emptiness;
 mod gone;
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use midge_core::directory::{Identity, Slot};
@@ -27,7 +27,8 @@ use super::reply::Reply;
 use super::{Shared, Verdict};
 use crate::guarded::guarded;
 use crate::limiter::Limiter;
-use crate::{Backoff, Store, StoreError};
+use crate::node::Fact;
+use crate::{Backoff, Store, StoreError, Write, Written, node};
 use bans::Bans;
 use emptiness::Emptiness;
 use gone::Gone;
@@ -61,6 +62,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         complaints: Limiter::new(6),
         flaws: Limiter::new(20),
         refusals: Limiter::new(6),
+        reported: node::Last::default(),
     };
     loop {
         match guarded(|| worker.turn()) {
@@ -102,6 +104,7 @@ struct Worker<'a> {
     flaws: Limiter,
     /// Of single writes.
     refusals: Limiter,
+    reported: node::Last,
 }
 
 /// Somebody who waits for an account.
@@ -134,6 +137,7 @@ impl Worker<'_> {
         self.sweep_some();
         self.end_emptiness();
         self.write_effects();
+        self.report();
         self.heartbeat();
         true
     }
@@ -407,6 +411,37 @@ impl Worker<'_> {
             already.extend(keys);
         }
         self.sweep.drain(..slots.len());
+    }
+
+    /// Writes how this server is.
+    fn report(&mut self) {
+        let Some(report) = self.shared.report.get() else { return };
+        let now = self.now();
+        if self.store.is_none() || !self.reported.is_due(now.monotonic) {
+            return;
+        }
+        let mut facts = (report.collect)();
+        facts.extend(self.facts());
+        let fields = self.reported.fields(&facts, now.monotonic, now.unix);
+        let write = Write::Renew { key: node::key(report), fields, ttl: node::LEASE };
+        if let Some(Written::Failed(why)) = self.ask(|store| store.write(&[write])).and_then(|mut written| written.pop()) {
+            self.complain_of_write(&node::key(report), "this server's state can't be shown in the store", &why);
+            self.reported.rest(now.monotonic);
+        }
+    }
+
+    /// Returns what this thread knows of itself.
+    fn facts(&self) -> [(&'static str, Fact); 6] {
+        let health = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let directory = self.shared.gate.directory();
+        [
+            ("store_round_trip_us", Fact::Gauge(u64::try_from(health.round_trip.as_micros()).unwrap_or(u64::MAX))),
+            ("store_failures", Fact::Counter(health.failures)),
+            ("store_emptied", Fact::Gauge(health.emptied.into())),
+            ("following", Fact::Text(health.watch_mode.filter(|_| directory.is_linked()).unwrap_or("nothing").to_owned())),
+            ("hashed", Fact::Counter(self.shared.hashed.load(Ordering::Relaxed))),
+            ("busy", Fact::Counter(self.shared.busy.load(Ordering::Relaxed))),
+        ]
     }
 
     fn heartbeat(&mut self) {
