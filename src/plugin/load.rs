@@ -1,4 +1,4 @@
-//! Which load of the plugin this is, of those in one process.
+//! Which of several loads of the plugin this is.
 //!
 //! With `per_listener_settings` each listener loads the plugin anew, and each load has the clients of its listener alone.
 

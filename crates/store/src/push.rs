@@ -347,7 +347,6 @@ impl Pushes {
     }
 
     /// Returns a function that returns what has happened since the start, for who outlives this.
-    #[must_use]
     pub fn counting(&self) -> impl Fn() -> PushCounters + Send + Sync + use<> {
         let shared = self.shared.clone();
         move || shared.counters()
