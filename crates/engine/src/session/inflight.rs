@@ -1,0 +1,135 @@
+//! Messages of QoS 1 and 2 that were sent and not acknowledged to the end.
+//!
+//! In the order of sending, which is the order of sending them again [MQTT-4.6.0-1].
+
+use std::collections::VecDeque;
+
+use midge_mqtt::PacketId;
+
+use super::Pending;
+use crate::record::Order;
+
+/// What is in flight to one client.
+#[derive(Debug, Default)]
+pub(crate) struct Inflight {
+    entries: VecDeque<Sending>,
+    last_id: u16,
+    /// Entries that have to be sent, again or for the first time.
+    unsent: usize,
+}
+
+/// One message in flight.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    pub(crate) packet_id: PacketId,
+    pub(crate) order: Order,
+    /// The message; `None` once PUBREC came, and PUBREL is what is sent.
+    pub(crate) message: Option<Pending>,
+    /// Whether it was sent on the connection that is there.
+    sent: bool,
+    /// Whether it was sent on an earlier one.
+    pub(crate) dup: bool,
+    /// The record that must be committed before it is sent.
+    pub(crate) after: u64,
+}
+
+impl Inflight {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    /// Returns a packet identifier that is not in use [MQTT-2.2.1-4].
+    pub(crate) fn free_id(&mut self) -> Option<PacketId> {
+        if self.entries.len() >= usize::from(u16::MAX) {
+            return None;
+        }
+        let mut id = PacketId::new(self.last_id).map_or(PacketId::MIN, PacketId::next);
+        while self.entries.iter().any(|entry| entry.packet_id == id) {
+            id = id.next();
+        }
+        self.last_id = id.value();
+        Some(id)
+    }
+
+    /// Adds a message that is to be sent once the record `after` is committed.
+    pub(crate) fn push(&mut self, packet_id: PacketId, message: Pending, after: u64) {
+        self.unsent += 1;
+        let order = message.order;
+        self.entries.push_back(Sending { packet_id, order, message: Some(message), sent: false, dup: false, after });
+    }
+
+    /// Adds what was in flight before a restart: it may have been sent.
+    pub(crate) fn restore(&mut self, packet_id: PacketId, order: Order, message: Option<Pending>) {
+        self.unsent += 1;
+        self.last_id = packet_id.value();
+        self.entries.push_back(Sending { packet_id, order, message, sent: false, dup: true, after: 0 });
+    }
+
+    pub(crate) fn find(&mut self, id: PacketId) -> Option<&mut Sending> {
+        self.entries.iter_mut().find(|entry| entry.packet_id == id)
+    }
+
+    /// Removes an entry; what is acknowledged is mostly the first.
+    pub(crate) fn remove(&mut self, id: PacketId) -> Option<Sending> {
+        let at = self.entries.iter().position(|entry| entry.packet_id == id)?;
+        let entry = self.entries.remove(at)?;
+        self.unsent -= usize::from(!entry.sent);
+        Some(entry)
+    }
+
+    /// Forgets the message of an entry: from now on PUBREL is what is sent.
+    ///
+    /// Where PUBREL is on its way already, `sent`, it is sent again only on the next connection.
+    pub(crate) fn release(&mut self, id: PacketId, sent: bool, after: u64) {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.packet_id == id) else { return };
+        self.unsent += usize::from(entry.sent && !sent);
+        self.unsent -= usize::from(!entry.sent && sent);
+        (entry.message, entry.sent, entry.after) = (None, sent, after);
+    }
+
+    /// Returns the first entry from `at` on that has to be sent and may be, with its place.
+    pub(crate) fn next_unsent(&mut self, at: usize, committed: u64) -> Option<(usize, &mut Sending)> {
+        if self.unsent == 0 {
+            return None;
+        }
+        self.entries.iter_mut().enumerate().skip(at).find(|(_, entry)| !entry.sent && entry.after <= committed)
+    }
+
+    /// Notes that the entry at a place was sent.
+    pub(crate) fn mark_sent(&mut self, at: usize) {
+        if let Some(entry) = self.entries.get_mut(at).filter(|entry| !entry.sent) {
+            entry.sent = true;
+            self.unsent -= 1;
+        }
+    }
+
+    /// Notes that the entry that was added last was sent.
+    pub(crate) fn mark_last_sent(&mut self) {
+        self.mark_sent(self.entries.len().saturating_sub(1));
+    }
+
+    /// Makes everything be sent again on the next connection [MQTT-4.4.0-1].
+    pub(crate) fn rewind(&mut self) {
+        for entry in &mut self.entries {
+            entry.dup |= entry.sent;
+            entry.sent = false;
+        }
+        self.unsent = self.entries.len();
+    }
+
+    /// Takes everything out.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Sending> {
+        self.unsent = 0;
+        self.entries.drain(..)
+    }
+}
+
+impl Sending {
+    pub(crate) fn was_sent(&self) -> bool {
+        self.sent
+    }
+}
