@@ -64,6 +64,8 @@ pub(crate) struct Flow {
 pub(crate) struct Walk {
     pub(crate) cursor: Cursor,
     pub(crate) options: SubscriptionOptions,
+    /// The record of the subscription: SUBACK waits for it, and goes first.
+    pub(crate) after: u64,
 }
 
 /// A message for one session.

@@ -142,6 +142,7 @@ struct Scratch {
     forms: Forms,
     identifiers: Vec<SubscriptionId>,
     properties: Vec<u8>,
+    topic: String,
     found: Vec<Arc<Message>>,
     fired: Vec<Timer>,
 }

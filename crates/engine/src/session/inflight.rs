@@ -38,13 +38,18 @@ impl Inflight {
         self.entries.is_empty()
     }
 
+    /// Returns whether all packet identifiers are in use.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= usize::from(u16::MAX)
+    }
+
     pub(crate) fn unsent(&self) -> usize {
         self.unsent
     }
 
     /// Returns a packet identifier that is not in use [MQTT-2.2.1-4].
     pub(crate) fn free_id(&mut self) -> Option<PacketId> {
-        if self.entries.len() >= usize::from(u16::MAX) {
+        if self.is_full() {
             return None;
         }
         let mut id = PacketId::new(self.last_id).map_or(PacketId::MIN, PacketId::next);

@@ -1,7 +1,5 @@
 //! A message comes in, from a client or from the server itself.
 
-use std::num::NonZeroU16;
-
 use midge_core::topic::TopicName;
 use midge_mqtt::{Delivery, Properties, PropertyId, Publish, QoS, ReasonCode};
 
@@ -10,7 +8,6 @@ use super::{Shard, deadline};
 use crate::message::Publication;
 use crate::permission::Turn;
 use crate::record::Record;
-use crate::session::alias::Aliases;
 use crate::session::held::HeldPacket;
 
 /// What became of a message that the server published.
@@ -21,7 +18,7 @@ pub struct Published {
     pub delivered: usize,
     /// Sessions of this loop that it waits for.
     pub queued: usize,
-    /// Other loops that it was sent on to.
+    /// Other loops with subscriptions that may match.
     pub other_loops: usize,
     /// The record after which it is safe here; 0 where nothing has to be written.
     pub after: u64,
@@ -49,16 +46,12 @@ impl Shard {
             return Err(ReasonCode::RetainNotSupported); // [MQTT-3.2.2-14]
         }
         self.count_unacknowledged(slot, publish.delivery)?;
-        let Some(connection) = self.connections.get_mut(slot) else { return Ok(()) };
-        let mut aliases = connection.aliases.take();
-        let result = match self.resolve(publish, &mut aliases) {
+        let mut named = std::mem::take(&mut self.scratch.topic);
+        let result = match self.resolve(slot, publish, &mut named) {
             Ok(topic) => self.take_message(slot, publish, topic, turn),
             Err(reason) => Err(reason),
         };
-        // The connection may be closing by now, and needs none any more.
-        if let Some(connection) = self.connections.get_mut(slot).filter(|connection| !connection.closing) {
-            connection.aliases = aliases;
-        }
+        self.scratch.topic = named;
         result
     }
 
@@ -71,16 +64,20 @@ impl Shard {
         if v5 && connection.unacknowledged > maximum { Err(ReasonCode::ReceiveMaximumExceeded) } else { Ok(()) }
     }
 
-    /// Returns the topic name, which may be that of an alias.
-    fn resolve<'a>(&self, publish: &Publish<'a>, aliases: &'a mut Option<Box<Aliases>>) -> Result<TopicName<'a>, ReasonCode> {
+    /// Returns the topic name; where an alias stands for it, it is copied to `named`.
+    fn resolve<'a>(&mut self, slot: u32, publish: &Publish<'a>, named: &'a mut String) -> Result<TopicName<'a>, ReasonCode> {
         let mut text = publish.topic;
         if let Some(alias) = publish.properties.topic_alias() {
             if alias.get() > self.settings.topic_alias_maximum {
                 return Err(ReasonCode::TopicAliasInvalid); // [MQTT-3.3.2-9]
             }
-            let aliases = aliases.get_or_insert_default();
+            let Some(connection) = self.connections.get_mut(slot) else { return Err(ReasonCode::UnspecifiedError) };
+            let aliases = connection.aliases.get_or_insert_default();
             if text.is_empty() {
-                text = find_alias(aliases, alias)?;
+                // An alias that was never set leaves the packet without a topic, section 3.3.2.3.4.
+                named.clear();
+                named.push_str(aliases.find(alias).ok_or(ReasonCode::ProtocolError)?);
+                text = named;
             } else {
                 aliases.set(alias, text);
             }
@@ -166,11 +163,6 @@ impl Shard {
 pub(crate) struct Wait {
     pub(crate) after: u64,
     pub(crate) ticket: u64,
-}
-
-fn find_alias(aliases: &Aliases, alias: NonZeroU16) -> Result<&str, ReasonCode> {
-    // An alias that was never set [MQTT-3.3.2-12] leaves the packet without a topic, section 3.3.2.3.4.
-    aliases.find(alias).ok_or(ReasonCode::ProtocolError)
 }
 
 /// Returns the properties that are passed on unchanged and in their order [MQTT-3.3.2-18].

@@ -106,8 +106,7 @@ impl Shard {
     }
 
     fn send_queued(&mut self, to: Receiver, flow: &mut Flow, forms: &mut Forms, turn: &Turn<'_>) {
-        while !flow.queue.is_empty() && self.quota(to.connection) > flow.inflight.unsent() {
-            let Some(packet_id) = flow.inflight.free_id() else { return };
+        while self.quota(to.connection) > flow.inflight.unsent() && !flow.inflight.is_full() {
             let before = flow.queue.bytes();
             let Some(pending) = flow.queue.pop() else { return };
             self.counters.queued_messages -= 1;
@@ -117,6 +116,7 @@ impl Shard {
                 self.record_done(to.key, order);
                 continue;
             }
+            let Some(packet_id) = flow.inflight.free_id() else { return };
             let after = to.key.map_or(0, |session| self.emitter.emit(Record::Sent { session, order, packet_id }));
             let after = if qos == QoS::ExactlyOnce { after } else { 0 };
             flow.inflight.push(packet_id, pending, after);
@@ -199,7 +199,8 @@ impl Shard {
         let Some(connection) = self.connections.get(slot).filter(|known| known.waiting() < limit) else { return };
         let _ = connection;
         let Some(flow) = known.flow.as_mut().filter(|flow| flow.queue.is_empty()) else { return };
-        let Some(walk) = flow.walks.front_mut() else { return };
+        let committed = self.emitter.committed();
+        let Some(walk) = flow.walks.front_mut().filter(|walk| walk.after <= committed) else { return };
         let mut found = std::mem::take(&mut self.scratch.found);
         let progress = walk.cursor.next_batch(&self.retained, VISITED, turn.monotonic(), |_, kept| {
             found.extend(kept.value.message.as_ref().map(Arc::clone));

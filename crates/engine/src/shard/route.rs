@@ -72,8 +72,10 @@ impl Shard {
         let mut other_loops = 0;
         for event_loop in 0..self.place.loops {
             let may_match = || self.summaries.get(usize::from(event_loop)).is_none_or(|summary| summary.may_match(&topic));
-            if event_loop != self.place.event_loop && (publication.retain || may_match()) {
-                other_loops += 1;
+            let other = event_loop != self.place.event_loop;
+            let may_match = other && may_match();
+            if other && (publication.retain || may_match) {
+                other_loops += usize::from(may_match);
                 let reply = routing.awaiting.ask();
                 self.outboxes[usize::from(event_loop)].push(ToLoop::Publish { message: message.message(), reply });
             }

@@ -143,10 +143,11 @@ impl Shard {
             self.counters.refused_subscriptions += 1;
             return ReasonCode::QuotaExceeded;
         }
+        let mut after = 0;
         if old != Some(options)
             && let Some(key) = self.sessions.get(session).and_then(|known| known.key)
         {
-            self.emitter.emit(Record::Subscribed { session: key, filter: subscription.filter.into(), options });
+            after = self.emitter.emit(Record::Subscribed { session: key, filter: subscription.filter.into(), options });
         }
         let send_retained = match subscription.retain_handling {
             RetainHandling::Send => true,               // [MQTT-3.3.1-9]
@@ -155,7 +156,7 @@ impl Shard {
         };
         // Shared subscriptions get no retained messages, section 4.8.2.
         if send_retained && filter.share_name().is_none() && self.retained.counters().messages > 0 {
-            self.begin_walk(session, filter, options);
+            self.begin_walk(session, filter, options, after);
         }
         ReasonCode::granted(qos)
     }
@@ -182,10 +183,10 @@ impl Shard {
         Ok(())
     }
 
-    fn begin_walk(&mut self, session: u32, filter: SubscriptionFilter<'_>, options: SubscriptionOptions) {
+    fn begin_walk(&mut self, session: u32, filter: SubscriptionFilter<'_>, options: SubscriptionOptions, after: u64) {
         let Some(known) = self.sessions.get_mut(session) else { return };
         let slot = known.connection;
-        known.flow().walks.push_back(Walk { cursor: Cursor::new(filter.filter()), options });
+        known.flow().walks.push_back(Walk { cursor: Cursor::new(filter.filter()), options, after });
         self.list_walk(slot);
     }
 

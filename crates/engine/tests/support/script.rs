@@ -197,8 +197,7 @@ fn connect(server: &mut Server, name: &str, words: &[&str]) {
     let (of_will, own): (Vec<_>, Vec<_>) = words
         .iter()
         .filter_map(|word| property(word))
-        .partition(|p| matches!(p, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_)));
-    let own: Vec<_> = own.into_iter().filter(|p| !matches!(p, Property::UserProperty(..))).collect();
+        .partition(|p| matches!(p, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_) | Property::UserProperty(..)));
     let will: Option<Vec<&str>> = value("will").map(|will| will.split(',').collect());
     let will = will.as_ref().map(|will| Will {
         qos: qos(will[2]),
