@@ -47,8 +47,6 @@ pub struct SessionState {
     pub queue: BTreeMap<Order, QueuedState>,
     /// The packet identifiers of QoS 2 that the client has not released.
     pub received: BTreeSet<PacketId>,
-    /// The greatest place in the queue there has been.
-    pub last_order: Order,
 }
 
 /// A message for a session.
@@ -147,7 +145,6 @@ impl State {
             Record::Queued { order, message, qos, retain, identifiers, shared, packet_id, .. } => {
                 let Some(stored) = self.messages.get_mut(&message) else { return };
                 stored.references += 1;
-                state.last_order = state.last_order.max(order);
                 state.queue.insert(order, QueuedState { message: Some(message), qos, retain, identifiers, shared, packet_id });
             }
             Record::Sent { order, packet_id, .. } => {
@@ -157,7 +154,6 @@ impl State {
             }
             Record::Released { order, packet_id, .. } => {
                 let message = state.queue.insert(order, QueuedState::released(packet_id)).and_then(|queued| queued.message);
-                state.last_order = state.last_order.max(order);
                 self.unreference(message);
             }
             Record::Done { order, .. } => {
@@ -179,7 +175,7 @@ impl State {
             self.sessions.remove(&session);
         } else {
             let client_id = std::mem::take(&mut state.client_id);
-            *state = SessionState { client_id, queue: kept, ended: true, last_order: state.last_order, ..SessionState::default() };
+            *state = SessionState { client_id, queue: kept, ended: true, ..SessionState::default() };
         }
         gone.into_values().for_each(|queued| self.unreference(queued.message));
     }

@@ -64,7 +64,7 @@ impl Shard {
 
     fn restore_session(&mut self, key: SessionKey, state: &SessionState, messages: &mut Messages<'_>, turn: &Turn<'_>) {
         let generation = self.next_generation();
-        let mut flow = Box::new(Flow { last_order: state.last_order, ..Flow::default() });
+        let mut flow = Box::new(Flow { last_order: state.queue.keys().next_back().copied().unwrap_or(0), ..Flow::default() });
         for (&order, queued) in &state.queue {
             let pending = queued.message.and_then(|key| messages.find(key)).map(|message| pending(order, queued, message));
             match (queued.packet_id, pending) {

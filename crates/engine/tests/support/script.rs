@@ -194,10 +194,9 @@ fn connect(server: &mut Server, name: &str, words: &[&str]) {
         _ => ProtocolVersion::V5,
     };
     let value = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-    let (of_will, own): (Vec<_>, Vec<_>) = words
-        .iter()
-        .filter_map(|word| property(word))
-        .partition(|p| matches!(p, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_) | Property::UserProperty(..)));
+    let (of_will, own): (Vec<_>, Vec<_>) = words.iter().filter_map(|word| property(word)).partition(|p| {
+        matches!(p, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_) | Property::UserProperty(..))
+    });
     let will: Option<Vec<&str>> = value("will").map(|will| will.split(',').collect());
     let will = will.as_ref().map(|will| Will {
         qos: qos(will[2]),

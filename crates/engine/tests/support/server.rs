@@ -201,18 +201,18 @@ impl Server {
     /// Has everything happen that can: mail, journals, writing, timers.
     pub(crate) fn settle(&mut self) {
         for _ in 0..1000 {
-            let deliver = (0..self.shards.len()).flat_map(|from| (0..self.shards.len()).map(move |to| (from, to)));
             let mut busy = false;
-            for (from, to) in deliver.collect::<Vec<_>>() {
-                busy |= self.post(from, to);
-            }
             for event_loop in 0..self.shards.len() {
                 self.with(event_loop, Shard::advance);
                 if self.auto {
                     busy |= self.commit(event_loop);
                 }
-                busy |= self.shards[event_loop].next_deadline() == Some(Duration::ZERO);
                 self.write(event_loop);
+                busy |= self.shards[event_loop].next_deadline() == Some(Duration::ZERO);
+            }
+            let pairs = (0..self.shards.len()).flat_map(|from| (0..self.shards.len()).map(move |to| (from, to)));
+            for (from, to) in pairs.collect::<Vec<_>>() {
+                busy |= self.post(from, to);
             }
             if !busy {
                 return;

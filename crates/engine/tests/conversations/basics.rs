@@ -1,20 +1,8 @@
-//! Conversations with one or more loops, each for a clause of the standard.
-
-#[path = "support/script.rs"]
-mod script;
-#[path = "support/server.rs"]
-mod server;
+//! What every client relies on: sessions, acknowledgements, subscriptions, wills.
 
 use midge_engine::limits::Settings;
 
-fn check(clause: &str, script: &str) {
-    for persistence in [false, true] {
-        for loops in [1, 2, 3] {
-            println!("{clause}, {loops} loops, persistence {persistence}");
-            script::play(loops, &Settings { persistence, ..Settings::default() }, script);
-        }
-    }
-}
+use crate::{check, script};
 
 #[test]
 fn messages_reach_subscribers() {
