@@ -4,7 +4,8 @@
 //! Every acknowledgement that promises something waits for that number, and so do the PUBLISH of QoS 2 and PUBREL, without which "exactly once" would end at a crash.
 //! What one [`crate::shard::Shard::take_records`] returns is one batch: the journal keeps all of it or none, so that a message of QoS 2 is never passed on without the note that it came.
 //! [`State`] says what a stream of records means: what is left after applying them in their order is what has to be restored.
-//! One thing is not promised: a message of QoS 2 that goes to several loops may be passed on twice if the server crashes between their commits and the note that it came; it is never lost.
+//! What a member of a shared subscription holds whose session ends with its connection is lost in a crash, as that session is.
+//! One more thing is not promised: a message of QoS 2 that goes to several loops may be passed on twice if the server crashes between their commits and the note that it came; it is never lost.
 //! The streams of several loops may be applied one after the other, or mixed, as long as each is in its order.
 
 mod state;

@@ -27,6 +27,8 @@ pub(crate) struct Sending {
     pub(crate) message: Option<Pending>,
     /// Whether it was sent on the connection that is there.
     sent: bool,
+    /// Whether the message itself was, and counts against the client's receive maximum.
+    counted: bool,
     /// Whether it was sent on an earlier one.
     pub(crate) dup: bool,
     /// The record that must be committed before it is sent.
@@ -64,14 +66,22 @@ impl Inflight {
     pub(crate) fn push(&mut self, packet_id: PacketId, message: Pending, after: u64) {
         self.unsent += 1;
         let order = message.order;
-        self.entries.push_back(Sending { packet_id, order, message: Some(message), sent: false, dup: false, after });
+        self.entries.push_back(Sending {
+            packet_id,
+            order,
+            message: Some(message),
+            sent: false,
+            counted: false,
+            dup: false,
+            after,
+        });
     }
 
     /// Adds what was in flight before a restart: it may have been sent.
     pub(crate) fn restore(&mut self, packet_id: PacketId, order: Order, message: Option<Pending>) {
         self.unsent += 1;
         self.last_id = packet_id.value();
-        self.entries.push_back(Sending { packet_id, order, message, sent: false, dup: true, after: 0 });
+        self.entries.push_back(Sending { packet_id, order, message, sent: false, counted: false, dup: true, after: 0 });
     }
 
     pub(crate) fn find(&mut self, id: PacketId) -> Option<&mut Sending> {
@@ -108,6 +118,7 @@ impl Inflight {
     pub(crate) fn mark_sent(&mut self, at: usize) {
         if let Some(entry) = self.entries.get_mut(at).filter(|entry| !entry.sent) {
             entry.sent = true;
+            entry.counted = entry.message.is_some();
             self.unsent -= 1;
         }
     }
@@ -121,7 +132,7 @@ impl Inflight {
     pub(crate) fn rewind(&mut self) {
         for entry in &mut self.entries {
             entry.dup |= entry.sent;
-            entry.sent = false;
+            (entry.sent, entry.counted) = (false, false);
         }
         self.unsent = self.entries.len();
     }
@@ -134,7 +145,8 @@ impl Inflight {
 }
 
 impl Sending {
-    pub(crate) fn was_sent(&self) -> bool {
-        self.sent
+    /// Returns whether its end frees a place of the client's receive maximum [MQTT-3.3.4-9].
+    pub(crate) fn frees_place(&self) -> bool {
+        self.counted
     }
 }

@@ -82,7 +82,7 @@ impl Shard {
         }
         let Some(sending) = flow.inflight.remove(id) else { return };
         let more = !flow.queue.is_empty() || flow.inflight.unsent() > 0 || !flow.walks.is_empty();
-        if let Some(connection) = self.connections.get_mut(slot).filter(|_| sending.was_sent()) {
+        if let Some(connection) = self.connections.get_mut(slot).filter(|_| sending.frees_place()) {
             connection.quota = connection.quota.saturating_add(1).min(connection.window);
         }
         self.record_done(key, sending.order);

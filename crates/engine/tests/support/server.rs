@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use midge_core::time::Now;
@@ -79,8 +80,13 @@ pub(crate) struct Server {
     pub(crate) shards: Vec<Shard>,
     pub(crate) denials: Denials,
     pub(crate) now: Now,
+    /// Whether journals commit at once.
     pub(crate) auto: bool,
+    /// Whether nothing happens by itself, mail and writing included.
+    pub(crate) manual: bool,
     pub(crate) wires: BTreeMap<String, Wire>,
+    /// What topic aliases mean to clients that keep this here.
+    pub(crate) aliases: BTreeMap<String, BTreeMap<NonZeroU16, String>>,
     settings: Settings,
     key: HashKey,
     journals: Vec<Journal>,
@@ -96,7 +102,9 @@ impl Server {
             denials: Denials::default(),
             now,
             auto: true,
+            manual: false,
             wires: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             settings,
             key,
             journals: Vec::new(),
@@ -117,6 +125,8 @@ impl Server {
             shard.join(summaries.clone());
             shard.restore(&self.state, &turn);
         }
+        let pairs = || (0..usize::from(loops)).flat_map(move |from| (0..usize::from(loops)).map(move |to| (from, to)));
+        while pairs().fold(false, |any, (from, to)| self.post(from, to, usize::MAX) || any) {}
         self.settle();
     }
 
@@ -184,15 +194,15 @@ impl Server {
         self.settle();
     }
 
-    /// Returns the next packet that a client gets, as text by `show`.
-    pub(crate) fn next_packet(&mut self, name: &str, show: impl FnOnce(&Packet<'_>) -> String) -> Option<String> {
+    /// Returns the next packet that a client gets, as `show` makes it.
+    pub(crate) fn next_packet<T>(&mut self, name: &str, show: impl FnOnce(&Packet<'_>) -> T) -> Option<T> {
         let wire = self.wires.get_mut(name)?;
         let rules = Rules::new(Peer::Server(wire.version));
         match decode(&rules, &wire.bytes).expect("the server sends packets") {
             Decoded::Packet(packet, length) => {
-                let text = show(&packet);
+                let shown = show(&packet);
                 wire.bytes.drain(..length);
-                Some(text)
+                Some(shown)
             }
             Decoded::Incomplete(_) => None,
         }
@@ -200,6 +210,9 @@ impl Server {
 
     /// Has everything happen that can: mail, journals, writing, timers.
     pub(crate) fn settle(&mut self) {
+        if self.manual {
+            return;
+        }
         for _ in 0..1000 {
             let mut busy = false;
             for event_loop in 0..self.shards.len() {
@@ -212,7 +225,7 @@ impl Server {
             }
             let pairs = (0..self.shards.len()).flat_map(|from| (0..self.shards.len()).map(move |to| (from, to)));
             for (from, to) in pairs.collect::<Vec<_>>() {
-                busy |= self.post(from, to);
+                busy |= self.post(from, to, usize::MAX);
             }
             if !busy {
                 return;
@@ -221,13 +234,13 @@ impl Server {
         panic!("the loops never come to rest");
     }
 
-    /// Takes mail from one loop to another; returns whether there was some.
-    pub(crate) fn post(&mut self, from: usize, to: usize) -> bool {
+    /// Takes at most `limit` letters from one loop to another; returns whether there were some.
+    pub(crate) fn post(&mut self, from: usize, to: usize, limit: usize) -> bool {
         let mut batch = Vec::new();
         self.shards[from].take_outbox(u8::try_from(to).expect("few loops"), &mut batch);
         let mail = self.mail.entry((from, to)).or_default();
         mail.extend(batch);
-        let letters = std::mem::take(mail);
+        let letters: Vec<ToLoop> = mail.drain(..limit.min(mail.len())).collect();
         let any = !letters.is_empty();
         for letter in letters {
             self.with(to, |shard, turn| shard.receive(letter, turn));
