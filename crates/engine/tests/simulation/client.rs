@@ -65,7 +65,6 @@ pub(crate) struct Model {
     pub(crate) online: bool,
     known: bool,
     sending: VecDeque<Sending>,
-    last_id: u16,
     pub(crate) numbers: BTreeMap<(String, QoS), u32>,
     pub(crate) published: Vec<Delivered>,
     received: BTreeMap<PacketId, String>,
@@ -87,7 +86,6 @@ impl Model {
             online: false,
             known: false,
             sending: VecDeque::new(),
-            last_id: 0,
             numbers: BTreeMap::new(),
             published: Vec::new(),
             received: BTreeMap::new(),
@@ -144,18 +142,13 @@ impl Model {
             self.send_publish(server, topic, &payload, Delivery::AtMostOnce, false);
             return;
         }
-        loop {
-            self.last_id = self.last_id % 50 + 1;
-            if !self.sending.iter().any(|sending| sending.id.value() == self.last_id) {
-                break;
-            }
-            if self.sending.len() >= 50 {
-                self.published.pop();
-                *self.numbers.get_mut(&(topic.to_owned(), qos)).expect("just counted") -= 1;
-                return;
-            }
-        }
-        let id = PacketId::new(self.last_id).expect("not 0");
+        // Identifiers are used again as soon as they may be.
+        let free = (1..50).filter_map(PacketId::new).find(|id| self.sending.iter().all(|sending| sending.id != *id));
+        let Some(id) = free else {
+            self.published.pop();
+            *self.numbers.get_mut(&(topic.to_owned(), qos)).expect("just counted") -= 1;
+            return;
+        };
         self.sending.push_back(Sending { topic: topic.to_owned(), payload, qos, id, released: false, sent: false });
         self.send_all(server, false);
     }
