@@ -119,7 +119,7 @@ impl Message {
         if with_properties { self.topic } else { self.topic + self.properties }
     }
 
-    pub(crate) fn from_offset(&self, offset: usize) -> &[u8] {
+    pub(crate) fn rest(&self, offset: usize) -> &[u8] {
         self.content.get(offset..).unwrap_or_default()
     }
 }
@@ -172,7 +172,7 @@ mod tests {
         let view = message.view();
         assert_eq!((view.topic.as_str(), view.properties, view.payload), ("a/b", &[1, 1][..], &b"xyz"[..]));
         assert_eq!((view.qos, view.retain, view.stamp, message.len()), (QoS::AtLeastOnce, true, 7, 8));
-        let tail = |v5| message.from_offset(message.tail_start(v5));
+        let tail = |v5| message.rest(message.tail_start(v5));
         assert_eq!((tail(true), tail(false)), (&[1, 1, b'x', b'y', b'z'][..], &b"xyz"[..]));
     }
 

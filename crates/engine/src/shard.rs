@@ -17,13 +17,13 @@ mod retain;
 mod route;
 mod subscribe;
 mod time;
+mod write;
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use midge_mqtt::{DecodeError, EncodeError, Packet, ProtocolVersion, ReasonCode, SubscriptionId};
+use midge_mqtt::{DecodeError, EncodeError, Packet, ReasonCode, SubscriptionId};
 
 use crate::exchange::{Kept, Place, Stamps, ToLoop};
 use crate::frame::Forms;
@@ -34,7 +34,6 @@ use crate::permission::{Client, Turn};
 use crate::record::Record;
 use crate::retained::Retained;
 use crate::session::connection::Connection;
-use crate::session::outgoing::Outgoing;
 use crate::session::{NONE, Session};
 use crate::slab::Slab;
 use crate::table::IdTable;
@@ -42,6 +41,7 @@ use crate::timers::Wheel;
 use crate::tree::{Matches, SubscriberId, Subscription, SubscriptionTree, Summary};
 use commit::{Emitter, Tickets};
 use time::Timer;
+use write::{Spare, list};
 
 pub use connect::Connecting;
 pub use publish::Published;
@@ -123,15 +123,6 @@ pub struct Shard {
     counters: Counters,
     spare: Spare,
     scratch: Scratch,
-}
-
-/// Buffers that wait for a connection with something to say.
-#[derive(Debug, Default)]
-struct Spare {
-    // The box is what a connection keeps: eight bytes while idle.
-    #[expect(clippy::vec_box, reason = "buffers move between here and connections without being copied")]
-    buffers: Vec<Box<Outgoing>>,
-    bytes: usize,
 }
 
 /// Memory that one call uses and the next uses again.
@@ -226,6 +217,18 @@ impl Shard {
         }
     }
 
+    /// Ends a session, with its connection if it has one: the client is not to find anything when it comes back.
+    pub fn end(&mut self, session: SessionId, reason: ReasonCode, turn: &Turn<'_>) {
+        let Some(known) = self.sessions.get_mut(session.0) else { return };
+        let connection = known.connection;
+        known.expiry = 0;
+        if connection == NONE {
+            self.end_session(session.0, turn);
+        } else {
+            self.close(connection, Some(reason), turn);
+        }
+    }
+
     /// Learns that a connection is closed, whoever closed it; its id means nothing from now on.
     pub fn closed(&mut self, connection: ConnectionId, turn: &Turn<'_>) {
         let slot = connection.slot;
@@ -249,53 +252,6 @@ impl Shard {
         packet.encode(version, &mut bytes)?;
         self.write_own(connection.slot, |_, out| out.extend_from_slice(&bytes));
         Ok(())
-    }
-
-    /// Returns a connection that has bytes to be written, each once until [`Shard::wrote`] says that some are left.
-    pub fn next_ready(&mut self) -> Option<ConnectionId> {
-        loop {
-            let slot = self.ready.pop_front()?;
-            let Some(connection) = self.connections.get_mut(slot).filter(|connection| connection.listed) else { continue };
-            connection.listed = false;
-            return Some(ConnectionId { slot, generation: connection.generation });
-        }
-    }
-
-    /// Fills `slices` with the bytes to be written next and returns how many slices it used.
-    pub fn slices<'a>(&'a self, connection: ConnectionId, slices: &mut [IoSlice<'a>]) -> usize {
-        let known = self.connections.get(connection.slot).filter(|known| known.generation == connection.generation);
-        known.and_then(|known| known.outgoing.as_ref()).map_or(0, |outgoing| outgoing.slices(slices))
-    }
-
-    /// Learns how many bytes were written; returns how many are left, to be written when the socket takes more.
-    pub fn wrote(&mut self, connection: ConnectionId, bytes: usize, turn: &Turn<'_>) -> usize {
-        let slot = connection.slot;
-        let Some(known) = self.connections.get_mut(slot).filter(|known| known.generation == connection.generation) else {
-            return 0;
-        };
-        let Some(outgoing) = &mut known.outgoing else { return 0 };
-        let limit = self.settings.max_outgoing_bytes;
-        let was_full = outgoing.len() >= limit / 2;
-        outgoing.consume(bytes);
-        let left = outgoing.len();
-        if left == 0
-            && let Some(empty) = known.outgoing.take()
-        {
-            self.spare.put(empty, self.settings.spare_bytes);
-        }
-        let session = known.session;
-        if was_full && left < limit / 2 && session != NONE {
-            self.pump(session, turn);
-        }
-        left
-    }
-
-    /// Returns whether more may be read from the connection: not while too many acknowledgements wait for the journal.
-    #[must_use]
-    pub fn wants_input(&self, connection: ConnectionId) -> bool {
-        let known = self.connections.get(connection.slot).filter(|known| known.generation == connection.generation);
-        let line = known.and_then(|known| known.held.as_ref()).map_or(0, |line| line.len());
-        line < usize::from(self.settings.receive_maximum)
     }
 
     /// Returns what happened next.
@@ -360,22 +316,6 @@ impl Shard {
         self.generation = self.generation.wrapping_add(1);
         self.generation
     }
-
-    /// Appends a packet for a connection and has it written.
-    fn write_own(&mut self, slot: u32, write: impl FnOnce(ProtocolVersion, &mut Vec<u8>)) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        let outgoing = connection.outgoing.get_or_insert_with(|| self.spare.take());
-        write(connection.version, outgoing.own());
-        list(connection, slot, &mut self.ready, self.emitter.committed());
-    }
-}
-
-/// Puts a connection among those to be written, unless it is there or must not be written yet.
-fn list(connection: &mut Connection, slot: u32, ready: &mut VecDeque<u32>, committed: u64) {
-    if !connection.listed && connection.corked <= committed {
-        connection.listed = true;
-        ready.push_back(slot);
-    }
 }
 
 /// Returns whom to ask about.
@@ -388,22 +328,6 @@ fn client<'a>(sessions: &'a Slab<Session>, connections: &Slab<Connection>, slot:
         client_id: &session.client_id,
         username: session.username.as_deref(),
     })
-}
-
-impl Spare {
-    fn take(&mut self) -> Box<Outgoing> {
-        let buffer = self.buffers.pop().unwrap_or_default();
-        self.bytes -= buffer.capacity();
-        buffer
-    }
-
-    fn put(&mut self, mut buffer: Box<Outgoing>, limit: usize) {
-        buffer.clear();
-        if self.bytes + buffer.capacity() <= limit {
-            self.bytes += buffer.capacity();
-            self.buffers.push(buffer);
-        }
-    }
 }
 
 /// Returns the time as it is kept in connections.

@@ -123,6 +123,13 @@ impl State {
         }
     }
 
+    /// Forgets what can't matter any more at a time in seconds since 1970: retained messages that were cleared or have expired.
+    ///
+    /// To be called only when the streams of all loops are applied up to about the same moment: what was cleared must not come back by an older record.
+    pub fn forget_past(&mut self, unix: u64) {
+        self.retained.retain(|_, kept| kept.message.is_some() && kept.expires.is_none_or(|expires| expires > unix));
+    }
+
     /// Returns records that lead to this state from nothing, for a compact journal.
     pub fn records(&self) -> impl Iterator<Item = Record> {
         let messages = self.messages.iter().map(|(&key, stored)| Record::Message {

@@ -1,4 +1,4 @@
-//! Messages of QoS 1 and 2 that were sent and not acknowledged to the end.
+//! Messages sent and not yet acknowledged to the end.
 //!
 //! In the order of sending, which is the order of sending them again [MQTT-4.6.0-1].
 

@@ -72,7 +72,7 @@ impl Outgoing {
         for tail in &self.tails {
             put(&self.own[read..tail.at]);
             read = tail.at;
-            put(tail.message.from_offset(tail.offset));
+            put(tail.message.rest(tail.offset));
         }
         put(&self.own[read..]);
         used

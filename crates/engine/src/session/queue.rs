@@ -1,4 +1,4 @@
-//! Messages of QoS 1 and 2 that wait for a client, within bounds.
+//! Messages that wait for a client, within bounds.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! One message to one session: written now, put in flight, or queued.
+//! One message to one session: written, in flight, or queued.
 
 use std::sync::Arc;
 

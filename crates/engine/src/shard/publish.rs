@@ -1,4 +1,4 @@
-//! A message comes in, from a client or from the server itself.
+//! A message comes in, from a client or the server.
 
 use midge_core::topic::TopicName;
 use midge_mqtt::{Delivery, Properties, PropertyId, Publish, QoS, ReasonCode};

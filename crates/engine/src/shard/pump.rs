@@ -1,6 +1,7 @@
-//! Sends a client what waits for it, as far as it takes more.
+//! Sends a client what waits for it.
 //!
-//! What was in flight first, in its order, then the queue; a client's receive maximum, its reading speed and the journal say how far.
+//! What was in flight comes first, in its order, then the queue.
+//! The client's receive maximum, its reading speed and the journal say how far it goes.
 
 use std::sync::Arc;
 

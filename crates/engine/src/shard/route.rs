@@ -1,4 +1,4 @@
-//! Who gets a message: sessions of this loop, other loops, one of a group.
+//! Who gets a message: sessions, other loops, one of each group.
 
 use std::sync::Arc;
 

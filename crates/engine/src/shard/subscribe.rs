@@ -1,4 +1,6 @@
-//! Subscriptions come and go: by the client, or by the server for it.
+//! Subscriptions come and go.
+//!
+//! By the client's packets, or by the server on the client's behalf, with the same effects.
 
 use midge_mqtt::{
     PacketId, Properties, ReasonCode, ReasonCodes, RetainHandling, Suback, Subscribe, Subscription, SubscriptionId, Unsuback,
@@ -232,10 +234,8 @@ impl Shard {
         if !self.leave(session, text, filter, awaiting) {
             return false;
         }
-        if let Some(known) = self.sessions.get_mut(session) {
-            if let Some(key) = known.key {
-                self.emitter.emit(Record::Unsubscribed { session: key, filter: text.into() });
-            }
+        if let Some(key) = self.sessions.get(session).and_then(|known| known.key) {
+            self.emitter.emit(Record::Unsubscribed { session: key, filter: text.into() });
         }
         true
     }

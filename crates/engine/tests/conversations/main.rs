@@ -1,4 +1,4 @@
-//! Conversations with one or more loops, each for a clause of the standard.
+//! Conversations with one loop or several, clause by clause.
 
 mod basics;
 mod bounds;

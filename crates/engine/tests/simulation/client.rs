@@ -220,7 +220,7 @@ impl Model {
                 assert_eq!(count, self.filters.len());
                 self.subscribed = true;
             }
-            Got::Publish(topic, payload, qos, id) => self.take_publish(topic, payload, qos, id),
+            Got::Publish(topic, payload, qos, id) => self.take_publish(topic, &payload, qos, id),
             Got::Puback(id) => self.done(id, QoS::AtLeastOnce),
             Got::Pubrec(id) => {
                 let sending = self.sending.iter_mut().find(|sending| sending.id == id && sending.qos == QoS::ExactlyOnce);
@@ -261,7 +261,7 @@ impl Model {
         self.send_all(server, true);
     }
 
-    fn take_publish(&mut self, topic: String, payload: String, qos: QoS, id: Option<PacketId>) {
+    fn take_publish(&mut self, topic: String, payload: &str, qos: QoS, id: Option<PacketId>) {
         let mut words = payload.split(' ');
         let publisher = words.next().expect("a publisher").to_owned();
         let number = words.next().and_then(|number| number.parse().ok()).expect("a number");
@@ -275,7 +275,7 @@ impl Model {
             } else {
                 self.owed.push_back(Owed::Pubrec(id));
                 // What came before with this packet identifier and was not released is the same message.
-                if let Some(before) = self.received.insert(id, payload.clone()) {
+                if let Some(before) = self.received.insert(id, payload.to_owned()) {
                     assert_eq!(before, payload, "{}: packet identifier {id} used for another message", self.name);
                     return;
                 }

@@ -1,4 +1,4 @@
-//! Conversations as text: what each client sends, and all that it gets.
+//! Conversations as text.
 //!
 //! `NAME> PACKET` sends, `NAME< PACKET` expects the next packet; at the end nobody may have got anything more.
 //! Other lines say what happens around the clients: `after SECONDS`, `lose NAME`, `crash [LOOPS]`, `hold`, `commit`, `deny CLIENT LETTER FILTER`, `allow …`, `slow NAME`, `read NAME`.

@@ -135,6 +135,7 @@ impl Server {
         self.wires.values_mut().for_each(|wire| wire.closed = true);
         self.mail.clear();
         // A journal that is written anew holds no more than it has to.
+        self.state.forget_past(self.now.unix);
         let mut compact = State::default();
         self.state.records().for_each(|record| compact.apply(record));
         let plain = |state: &State| (state.sessions.clone(), state.messages.clone(), state.retained.clone());
