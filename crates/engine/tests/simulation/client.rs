@@ -71,6 +71,8 @@ pub(crate) struct Model {
     /// What came on this connection and was not acknowledged to the end.
     unacknowledged: BTreeSet<PacketId>,
     owed: VecDeque<Owed>,
+    /// What topic aliases mean on this connection.
+    aliases: BTreeMap<NonZeroU16, String>,
     pub(crate) delivered: Vec<Delivered>,
 }
 
@@ -91,6 +93,7 @@ impl Model {
             received: BTreeMap::new(),
             unacknowledged: BTreeSet::new(),
             owed: VecDeque::new(),
+            aliases: BTreeMap::new(),
             delivered: Vec::new(),
         }
     }
@@ -179,11 +182,10 @@ impl Model {
 
     /// Takes the next packet, if one is there; returns whether there was.
     pub(crate) fn read(&mut self, server: &mut Server) -> bool {
-        let mut aliases = std::mem::take(&mut server.aliases);
+        let known = &mut self.aliases;
         let got = server.next_packet(&self.name, |packet| match packet {
             Packet::Connack(connack) => Got::Connack(connack.session_present),
             Packet::Publish(publish) => {
-                let known = aliases.entry(self.name.clone()).or_default();
                 let topic = match publish.properties.topic_alias() {
                     Some(alias) if publish.topic.is_empty() => known[&alias].clone(),
                     Some(alias) => {
@@ -205,7 +207,6 @@ impl Model {
             }
             _ => Got::Other,
         });
-        server.aliases = aliases;
         let any = got.is_some();
         if let Some(got) = got {
             self.take(server, got);
@@ -244,7 +245,7 @@ impl Model {
         // 3.1 has no such flag.
         let present = present || (self.version == ProtocolVersion::V31 && self.known);
         self.online = true;
-        server.aliases.remove(&self.name);
+        self.aliases.clear();
         assert!(present || !self.known, "{}: the session was lost", self.name);
         self.known = !self.fleeting;
         if !present {

@@ -1,7 +1,7 @@
 //! Conversations as text.
 //!
 //! `NAME> PACKET` sends, `NAME< PACKET` expects the next packet; at the end nobody may have got anything more.
-//! Other lines say what happens around the clients: `after SECONDS`, `lose NAME`, `crash [LOOPS]`, `hold`, `commit`, `deny CLIENT LETTER FILTER`, `allow …`, `slow NAME`, `read NAME`.
+//! Other lines say what happens around the clients: `after SECONDS`, `lose NAME`, `crash [LOOPS]`, `hold`, `commit`, `disk` (what is held gets to disk, and nobody is told), `deny CLIENT LETTER FILTER`, `allow …`, `slow NAME`, `read NAME`.
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
@@ -48,6 +48,7 @@ fn step(server: &mut Server, line: &str, context: &str) {
         ["crash"] => server.crash(u8::try_from(server.shards.len()).expect("few loops")),
         ["crash", loops] => server.crash(loops.parse().expect("a number of loops")),
         ["hold"] => server.auto = false,
+        ["disk"] => (0..server.shards.len()).for_each(|event_loop| server.write_ahead(event_loop)),
         ["commit"] => {
             server.auto = true;
             server.settle();

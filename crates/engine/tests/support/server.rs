@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use midge_core::time::Now;
@@ -85,8 +84,6 @@ pub(crate) struct Server {
     /// Whether nothing happens by itself, mail and writing included.
     pub(crate) manual: bool,
     pub(crate) wires: BTreeMap<String, Wire>,
-    /// What topic aliases mean to clients that keep this here.
-    pub(crate) aliases: BTreeMap<String, BTreeMap<NonZeroU16, String>>,
     settings: Settings,
     key: HashKey,
     journals: Vec<Journal>,
@@ -104,7 +101,6 @@ impl Server {
             auto: true,
             manual: false,
             wires: BTreeMap::new(),
-            aliases: BTreeMap::new(),
             settings,
             key,
             journals: Vec::new(),
