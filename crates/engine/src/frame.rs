@@ -214,7 +214,7 @@ mod tests {
             let topic = TopicName::new("a/b").unwrap();
             let (qos, expires) = (QoS::ExactlyOnce, None);
             let message =
-                Shared::new(Publication { topic, properties: &properties, payload, qos, retain: true, expires, stamp: 0 });
+                Shared::new(Publication { topic, properties: &properties, payload, qos, retain: true, expires, stamp: 0 }, 0);
             let mut forms = Forms::default();
             for version in [ProtocolVersion::V31, ProtocolVersion::V311, ProtocolVersion::V5] {
                 for (qos, id) in

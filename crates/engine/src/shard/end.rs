@@ -18,11 +18,12 @@ impl Shard {
     /// The client says goodbye.
     pub(super) fn incoming_disconnect(&mut self, slot: u32, packet: &Disconnect<'_>, turn: &Turn<'_>) -> Result<(), ReasonCode> {
         let Some(session) = self.sessions.get_mut(self.session_of(slot)) else { return Ok(()) };
-        if let Some(expiry) = packet.properties.session_expiry_interval() {
+        if let Some(asked) = packet.properties.session_expiry_interval() {
+            let expiry = asked.min(self.settings.max_session_expiry);
             if session.expiry == 0 && expiry > 0 {
                 return Err(ReasonCode::ProtocolError); // 3.14.2.2.2
             }
-            session.expiry = expiry.min(self.settings.max_session_expiry);
+            session.expiry = expiry;
         }
         // Only this reason takes the will with it [MQTT-3.14.4-3].
         let normal = packet.reason_code == ReasonCode::NORMAL_DISCONNECTION;
@@ -65,6 +66,9 @@ impl Shard {
         session.generation = generation;
         self.counters.connections -= 1;
         let expiry = session.expiry;
+        // Before its will is published: members of its groups who are there come first.
+        self.set_online(slot, false, turn);
+        let Some(session) = self.sessions.get_mut(slot) else { return };
         let no_will = if normal { session.will.take().is_some() } else { false };
         if no_will && let Some(key) = session.key {
             self.emitter.emit(Record::Will { session: key, will: None });
@@ -76,7 +80,6 @@ impl Shard {
             self.emitter.emit(Record::Offline { session: key, expiry, since: turn.now.unix });
         }
         self.wait_for_client(slot, expiry, Duration::ZERO, turn);
-        self.set_online(slot, false, turn);
     }
 
     /// Sets the timers of a session without a connection, which has been without for `since`.

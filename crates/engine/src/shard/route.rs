@@ -62,8 +62,10 @@ impl Shard {
     ) -> Routed {
         publication.retain &= self.settings.retain;
         publication.stamp = if publication.retain { self.stamps.next() } else { 0 };
-        let message = Shared::new(publication);
         let key = self.key.clone();
+        // Only a retained message meets subscriptions of a time when nobody knows any more whose it was.
+        let client = publisher.filter(|_| publication.retain).and_then(|session| self.sessions.get(session));
+        let message = Shared::new(publication, client.map_or(0, |session| key.text(&session.client_id)));
         let topic = HashedTopic::new(&key, publication.topic);
         let mut routing = self.routing(&message, &topic, wants_reply, turn);
         if publication.retain {

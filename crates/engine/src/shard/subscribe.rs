@@ -46,6 +46,7 @@ impl Shard {
     }
 
     pub(super) fn incoming_subscribe(&mut self, slot: u32, packet: &Subscribe<'_>, turn: &Turn<'_>) -> Result<(), ReasonCode> {
+        self.check_answer(slot, packet.subscriptions.iter().count())?;
         let session = self.session_of(slot);
         let before = self.emitter.emitted();
         let mut awaiting = self.awaiting(true);
@@ -66,6 +67,7 @@ impl Shard {
     }
 
     pub(super) fn incoming_unsubscribe(&mut self, slot: u32, packet: &Unsubscribe<'_>) -> Result<(), ReasonCode> {
+        self.check_answer(slot, packet.filters.iter().count())?;
         let session = self.session_of(slot);
         let before = self.emitter.emitted();
         let mut awaiting = self.awaiting(false);
@@ -85,6 +87,14 @@ impl Shard {
             unsuback.encode(version, out)
         });
         Ok(())
+    }
+
+    /// Refuses what the client couldn't be told the result of: SUBACK and UNSUBACK grow with the packet they answer [MQTT-3.1.2-24].
+    fn check_answer(&self, slot: u32, reasons: usize) -> Result<(), ReasonCode> {
+        // Fixed header, packet identifier and property length.
+        let size = reasons + if reasons < 125 { 5 } else { 8 };
+        let fits = self.connections.get(slot).is_none_or(|known| size <= known.max_packet as usize);
+        if fits { Ok(()) } else { Err(ReasonCode::PacketTooLarge) }
     }
 
     /// Answers once what was done since the record `before` is safe and other loops have done their part.

@@ -59,7 +59,15 @@ impl Shard {
     fn fire(&mut self, timer: Timer, turn: &Turn<'_>) {
         match timer {
             Timer::KeepAlive { connection: slot, generation } => {
-                let known = self.connections.get(slot).filter(|known| known.generation == generation);
+                let most = self.settings.receive_maximum;
+                let known = self.connections.get_mut(slot).filter(|known| known.generation == generation);
+                let known = known.map(|known| {
+                    // Who isn't listened to, as its acknowledgements wait for the journal, can't be found silent.
+                    if known.owed() >= most.into() {
+                        known.heard = millis(turn.monotonic());
+                    }
+                    &*known
+                });
                 let Some(deadline) = known.and_then(super::Connection::deadline) else { return };
                 if deadline > turn.monotonic() {
                     return self.timers.insert(deadline, turn.monotonic(), timer);
