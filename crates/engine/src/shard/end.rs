@@ -139,7 +139,7 @@ impl Shard {
 
     /// Returns the other loops that keep groups of a session.
     pub(super) fn homes(&self, flow: &Flow) -> Vec<u8> {
-        let mut homes: Vec<u8> = flow.shared.iter().filter_map(|(path, _)| self.home_of_group(path)).collect();
+        let mut homes: Vec<u8> = flow.shared.values().map(|membership| membership.home).collect();
         homes.retain(|&home| home != self.place.event_loop);
         homes.sort_unstable();
         homes.dedup();

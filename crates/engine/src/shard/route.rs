@@ -242,7 +242,7 @@ impl Shard {
         let topic = message.view().topic;
         // The session may have ended meanwhile, and another may have its slot.
         let member = self.sessions.get(session).and_then(|known| known.flow.as_ref());
-        let is_member = member.is_some_and(|flow| flow.shared.iter().any(|(path, _)| path == shared));
+        let is_member = member.is_some_and(|flow| flow.shared.contains_key(shared));
         let may = is_member && self.client(session).is_some_and(|client| turn.permissions.may_receive(&client, topic));
         if !may {
             let (message, shared, qos) = (Arc::clone(message), Arc::clone(shared), options.qos());

@@ -10,6 +10,9 @@ use crate::permission::Turn;
 /// Expired retained messages that are dropped in one call.
 const EXPIRED_AT_ONCE: usize = 256;
 
+/// Sessions that get their next retained messages in one call: about a millisecond, however many wait.
+const WALKS_AT_ONCE: usize = 64;
+
 /// What a timer is for; generations tell what it was set for from what is there now.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Timer {
@@ -38,7 +41,7 @@ impl Shard {
         }
         self.scratch.fired = fired;
         self.retained.expire(now, EXPIRED_AT_ONCE);
-        for _ in 0..self.walking.len() {
+        for _ in 0..self.walking.len().min(WALKS_AT_ONCE) {
             let Some(slot) = self.walking.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(slot).filter(|connection| connection.walking) else { continue };
             connection.walking = false;

@@ -2,9 +2,10 @@
 
 use midge_engine::limits::Settings;
 use midge_engine::retained::Bounds;
+use midge_mqtt::{Packet, PacketType};
 
 use crate::check;
-use crate::script::play;
+use crate::script::{play, play_on};
 
 #[test]
 fn a_retained_message_is_nobodys_session() {
@@ -129,4 +130,29 @@ fn replacing_a_subscription_loses_nothing() {
          p> publish t 3
          a< publish t 3 id=4",
     );
+}
+
+#[test]
+fn unsubscribing_ends_what_was_retained_too() {
+    let settings = Settings { max_outgoing_bytes: 64, ..Settings::default() };
+    let mut script = String::from("p> connect v5\np< connack new\n");
+    (100..300).for_each(|number| script.push_str(&format!("p> publish r/{number} 0123456789 retain\n")));
+    script.push_str("a> connect v4 clean\na< connack new\nslow a\na> subscribe #1 r/+:q0\n");
+    // MQTT-3.10.4-2: nothing new once it is withdrawn, and nothing twice where it is replaced.
+    let withdrawn = "a> unsubscribe #2 r/+\nread a\na< suback #1 00\na< publish r/100 0123456789 retain\n";
+    let replaced = "a> subscribe #2 r/+:q0\nread a\na< suback #1 00\n";
+    for loops in [1, 2] {
+        let mut server = play_on(loops, &settings, &format!("{script}{withdrawn}"));
+        let mut rest = Vec::new();
+        while let Some(packet) = server.next_packet("a", Packet::packet_type) {
+            rest.push(packet);
+        }
+        assert!(rest.len() < 70 && rest.contains(&PacketType::Unsuback), "{rest:?}");
+        let mut server = play_on(loops, &settings, &format!("{script}{replaced}"));
+        let mut messages = 0;
+        while let Some(packet) = server.next_packet("a", Packet::packet_type) {
+            messages += usize::from(packet == PacketType::Publish);
+        }
+        assert!((200..270).contains(&messages), "{messages}");
+    }
 }
