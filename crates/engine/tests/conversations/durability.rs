@@ -259,3 +259,28 @@ fn what_is_on_disk_is_kept_though_nobody_was_told() {
          a> pubcomp #1",
     );
 }
+
+#[test]
+fn nothing_is_said_before_connack() {
+    check_durable(
+        "MQTT-3.2.0-1, MQTT-3.14.0-1: neither DISCONNECT nor a message overtakes it",
+        "a> connect v5 expiry=100
+         a< connack new
+         a> subscribe #1 t:q1
+         a< suback #1 01
+         lose a
+         p> connect v4 clean
+         p< connack new
+         p> publish t 1 q1 #1
+         p< puback #1
+         hold
+         a> connect v5 expiry=100
+         p> publish t 2
+         b> connect v5 as=a expiry=100
+         a< closed
+         commit
+         b< connack present
+         b< publish t 1 q1 #1 dup
+         b> puback #1",
+    );
+}

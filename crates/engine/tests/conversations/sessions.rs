@@ -290,3 +290,19 @@ fn what_is_no_packet_ends_the_connection() {
          f< closed",
     );
 }
+
+#[test]
+fn client_identifiers_name_sessions() {
+    for id in ["a", "0123456789abcdefghijklm", "nopqrstuvwxyzABCDEFGHIJ", "KLMNOPQRSTUVWXYZ", &"long-id/é".repeat(100)] {
+        let script = format!(
+            "a> connect v5 expiry=10 as={id}
+             a< connack new
+             b> connect v4 as=other
+             b< connack new
+             lose a
+             c> connect v5 as={id}
+             c< connack present"
+        );
+        check("MQTT-3.1.3-2, MQTT-3.1.3-5: any length, each its own", &script);
+    }
+}

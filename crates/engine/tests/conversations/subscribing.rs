@@ -38,12 +38,13 @@ fn unsubscribing_lets_what_is_under_way_arrive() {
 #[test]
 fn names_are_taken_as_they_are() {
     check(
-        "MQTT-4.7.3-4, MQTT-3.3.2-3: no case is folded, no slash dropped, no letter composed",
+        "MQTT-4.7.3-4, MQTT-3.3.2-3, MQTT-1.5.4-3: no case is folded, no slash dropped, no letter composed, no mark stripped",
         "a> connect v5
          a< connack new
          a> subscribe #1 a:q0 /a:q0 a/:q0 é:q0 +/+:q0
          a< suback #1 00 00 00 00 00
          a> publish A x
+         a> publish \u{feff}a x
          a> publish e\u{301} x
          a> publish a x
          a< publish a x
