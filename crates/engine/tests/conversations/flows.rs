@@ -1,4 +1,4 @@
-//! Delivery step by step: sections 3.3 to 3.7, 4.3 to 4.6, 4.9.
+//! Delivery step by step: sections 3.3 to 3.7, 4.3 to 4.9.
 
 use midge_engine::limits::Settings;
 
@@ -266,4 +266,32 @@ fn denied_messages_are_acknowledged() {
          p< pubrec #2
          o< publish no 3 q2 #1",
     );
+}
+
+#[test]
+fn no_alias_is_taken_where_none_is_offered() {
+    let settings = Settings { topic_alias_maximum: 0, ..Settings::default() };
+    // MQTT-3.2.2-18
+    play(
+        1,
+        &settings,
+        "a> connect v5
+         a< connack new
+         a> publish t x alias=1
+         a< disconnect 94
+         a< closed",
+    );
+}
+
+#[test]
+fn every_alias_up_to_the_maximum_is_taken() {
+    // MQTT-3.3.2-12
+    let mut script = String::from("a> connect v5\na< connack new\na> subscribe #1 #:q0\na< suback #1 00\n");
+    for alias in 1..=16 {
+        script.push_str(&format!("a> publish t/{alias} x alias={alias}\na< publish t/{alias} x\n"));
+    }
+    for alias in (1..=16).rev() {
+        script.push_str(&format!("a> publish - y alias={alias}\na< publish t/{alias} y\n"));
+    }
+    check("all of them, and they stay", &script);
 }

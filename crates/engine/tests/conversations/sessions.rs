@@ -1,4 +1,4 @@
-//! Connections begin and end, and sessions outlive them: sections 3.1, 3.2, 3.14, 4.1.
+//! Connections, and sessions that outlive them: sections 3.1, 3.2, 3.14.
 
 use midge_engine::limits::Settings;
 use midge_mqtt::{Packet, PropertyId};
