@@ -57,8 +57,7 @@ impl Rig {
             }
             for number in 0..publishers {
                 let publisher = rig.connect(&format!("p-{pair}-{number}"));
-                let delivery =
-                    if qos == QoS::AtMostOnce { Delivery::AtMostOnce } else { Delivery::AtLeastOnce(PacketId::MIN) };
+                let delivery = if qos == QoS::AtMostOnce { Delivery::AtMostOnce } else { Delivery::AtLeastOnce(PacketId::MIN) };
                 let properties = Properties::NONE;
                 let publish = Publish { dup: false, delivery, retain: false, topic: &topic, properties, payload: &[b'x'; 64] };
                 let mut bytes = Vec::new();

@@ -28,7 +28,7 @@ pub(super) struct Routing<'a, 'm> {
     pub(super) remaining: Option<u32>,
     /// Seconds since 1970, for records.
     pub(super) unix: u64,
-    pub(super) forms: Forms,
+    pub(super) forms: Box<Forms>,
     /// Under which records name the message, once one does.
     pub(super) key: Option<MessageKey>,
     /// The last record that was emitted for it.
@@ -36,6 +36,15 @@ pub(super) struct Routing<'a, 'm> {
     pub(super) awaiting: Awaiting,
     pub(super) deliveries: usize,
     pub(super) queued: usize,
+}
+
+/// What is left of a routing at its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handed {
+    after: u64,
+    awaiting: Awaiting,
+    deliveries: usize,
+    queued: usize,
 }
 
 /// Where a message went.
@@ -83,7 +92,7 @@ impl Shard {
             }
         }
         self.route_here(&topic, publisher, &mut routing, turn);
-        let Routing { after, awaiting, deliveries, queued, .. } = self.finish(routing);
+        let Handed { after, awaiting, deliveries, queued } = self.finish(routing);
         let ticket = self.settle(awaiting, after, then, turn);
         Routed { deliveries, queued, other_loops, after, ticket }
     }
@@ -99,7 +108,7 @@ impl Shard {
         let topic = HashedTopic::new(&key, message.view().topic);
         let mut routing = self.routing(&message, &topic, reply.is_some(), turn);
         self.route_here(&topic, None, &mut routing, turn);
-        let Routing { after, awaiting, .. } = self.finish(routing);
+        let Handed { after, awaiting, .. } = self.finish(routing);
         if let Some(reply) = reply {
             self.settle(awaiting, after, Then::Reply(reply), turn);
         }
@@ -112,8 +121,8 @@ impl Shard {
         wants_reply: bool,
         turn: &Turn<'_>,
     ) -> Routing<'a, 'm> {
-        let mut forms = std::mem::take(&mut self.scratch.forms);
-        forms.reset();
+        let mut forms = self.scratch.forms.take().unwrap_or_default();
+        forms.reset(true);
         Routing {
             message,
             topic_hash: topic.text(),
@@ -129,9 +138,10 @@ impl Shard {
     }
 
     /// Gives the buffers of a routing back.
-    pub(super) fn finish<'a, 'm>(&mut self, mut routing: Routing<'a, 'm>) -> Routing<'a, 'm> {
-        self.scratch.forms = std::mem::take(&mut routing.forms);
-        routing
+    pub(super) fn finish(&mut self, routing: Routing<'_, '_>) -> Handed {
+        let Routing { forms, after, awaiting, deliveries, queued, .. } = routing;
+        self.scratch.forms = Some(forms);
+        Handed { after, awaiting, deliveries, queued }
     }
 
     /// Delivers to the sessions of this loop, and to one member of each group that is at home here.
@@ -146,6 +156,7 @@ impl Shard {
             None => unpicked += 1,
         });
         self.counters.dropped_shared += unpicked;
+        routing.forms.set_single(matches.len() + picks.len() == 1);
         let mut identifiers = std::mem::take(&mut self.scratch.identifiers);
         for delivery in matches.deliveries() {
             identifiers.clear();
@@ -255,7 +266,7 @@ impl Shard {
         let key = self.key.clone();
         let mut routing = self.routing(&message, &HashedTopic::new(&key, topic), reply.is_some(), turn);
         self.deliver_to_own_member(session, options, shared, &mut routing, turn);
-        let Routing { after, awaiting, .. } = self.finish(routing);
+        let Handed { after, awaiting, .. } = self.finish(routing);
         if let Some(reply) = reply {
             self.settle(awaiting, after, Then::Reply(reply), turn);
         }
@@ -289,7 +300,7 @@ impl Shard {
             Some(member) => self.deliver_to_member(member.subscriber, member.options, path, attempts, &mut routing, turn),
             None => self.counters.dropped_shared += 1,
         }
-        let Routing { after, awaiting, .. } = self.finish(routing);
+        let Handed { after, awaiting, .. } = self.finish(routing);
         if let Some(reply) = reply {
             self.settle(awaiting, after, Then::Reply(reply), turn);
         }
