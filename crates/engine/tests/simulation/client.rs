@@ -6,11 +6,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
 
 use midge_mqtt::{
-    Connect, Delivery, Packet, PacketId, Properties, Property, ProtocolVersion, Puback, Pubcomp, Publish, Pubrec, Pubrel, QoS,
-    ReasonCode, Subscribe, Subscription, Subscriptions,
+    Connect, Delivery, Disconnect, Packet, PacketId, Properties, Property, ProtocolVersion, Puback, Pubcomp, Publish, Pubrec,
+    Pubrel, QoS, ReasonCode, Subscribe, Subscription, Subscriptions,
 };
 
+use crate::Random;
 use crate::server::Server;
+
+const VERSIONS: [ProtocolVersion; 4] = [ProtocolVersion::V31, ProtocolVersion::V311, ProtocolVersion::V5, ProtocolVersion::V5];
+
+/// Where retained messages are published; no wildcard of a client matches it.
+pub(crate) const RETAINED: &str = "$r/1";
 
 /// A message that was delivered: topic, publisher and number within its line, QoS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +65,8 @@ pub(crate) struct Model {
     /// Whether its session ends with its connection.
     pub(crate) fleeting: bool,
     pub(crate) window: u16,
+    /// Whether what it may receive has changed on the way, so that nobody can say what must have come.
+    pub(crate) doubtful: bool,
     pub(crate) filters: Vec<(String, QoS)>,
     pub(crate) subscribed: bool,
     /// CONNACK came, on this connection and ever.
@@ -77,12 +85,13 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(name: &str, version: ProtocolVersion, fleeting: bool, window: u16, filters: Vec<(String, QoS)>) -> Self {
+    pub(crate) fn new(name: &str, fleeting: bool, filters: Vec<(String, QoS)>) -> Self {
         Self {
             name: name.to_owned(),
-            version,
+            version: ProtocolVersion::V5,
             fleeting,
-            window,
+            window: 1,
+            doubtful: false,
             filters,
             subscribed: false,
             online: false,
@@ -98,9 +107,11 @@ impl Model {
         }
     }
 
-    /// Connects, whether or not it is connected.
-    pub(crate) fn connect(&mut self, server: &mut Server) {
+    /// Connects, whether or not it is connected: with any version and receive maximum.
+    pub(crate) fn connect(&mut self, server: &mut Server, random: &mut Random) {
         self.lost();
+        self.version = VERSIONS[random.below(VERSIONS.len())];
+        self.window = u16::try_from(random.below(5) + 1).expect("small");
         let window = NonZeroU16::new(self.window).expect("at least 1");
         let expiry = if self.fleeting { 0 } else { 100_000 };
         let properties =
@@ -117,6 +128,13 @@ impl Model {
             password: None,
         };
         server.connect(&self.name, &connect).expect("everybody is let in");
+    }
+
+    /// Says goodbye.
+    pub(crate) fn disconnect(&mut self, server: &mut Server) {
+        let goodbye = Disconnect { reason_code: ReasonCode::NORMAL_DISCONNECTION, properties: Properties::NONE };
+        server.send(&self.name, &goodbye.into());
+        self.lost();
     }
 
     /// Learns that its connection is gone.
@@ -139,7 +157,9 @@ impl Model {
         }
         let number = self.numbers.entry((topic.to_owned(), qos)).or_default();
         *number += 1;
-        let payload = format!("{} {number} {}", self.name, "x".repeat(*number as usize % 40));
+        // Some clear it.
+        let clears = topic == RETAINED && number.is_multiple_of(5);
+        let payload = if clears { String::new() } else { format!("{} {number} {}", self.name, "x".repeat(*number as usize % 40)) };
         self.published.push(Delivered { topic: topic.to_owned(), publisher: self.name.clone(), number: *number, qos });
         if qos == QoS::AtMostOnce {
             self.send_publish(server, topic, &payload, Delivery::AtMostOnce, false);
@@ -176,7 +196,8 @@ impl Model {
     }
 
     fn send_publish(&self, server: &mut Server, topic: &str, payload: &str, delivery: Delivery, dup: bool) {
-        let publish = Publish { dup, delivery, retain: false, topic, properties: Properties::NONE, payload: payload.as_bytes() };
+        let retain = topic == RETAINED;
+        let publish = Publish { dup, delivery, retain, topic, properties: Properties::NONE, payload: payload.as_bytes() };
         server.send(&self.name, &publish.into());
     }
 
