@@ -11,6 +11,7 @@ use crate::acl::AclCommand;
 use crate::ban::BanCommand;
 use crate::explain::Explain;
 use crate::group::GroupCommand;
+use crate::kick::KickCommand;
 use crate::push::PushCommand;
 use crate::status::StatusCommand;
 use crate::user::UserCommand;
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     /// Bans: who is kept out, whatever else is said.
     #[command(subcommand)]
     Ban(BanCommand),
+    /// Disconnect clients, and keep them out for a moment.
+    Kick(KickCommand),
     /// Say whether a client may do something, and which rule decides.
     Explain(Explain),
     /// Push a message to subscribers, a user, a client, a group or all.

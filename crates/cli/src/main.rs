@@ -11,6 +11,7 @@ mod document;
 mod explain;
 mod failure;
 mod group;
+mod kick;
 mod output;
 mod push;
 mod records;
@@ -76,6 +77,7 @@ fn answer(cli: &Cli, output: &mut Output) -> anyhow::Result<Answer> {
         Command::Acl(command) => command.run(&mut open()?, output),
         Command::Ban(command) => command.run(&mut open()?, output),
         Command::Explain(question) => question.run(&mut open()?, output),
+        Command::Kick(kick) => kick.run(&mut open()?, output),
         Command::Status(status) => status.run(&mut open()?, output),
         Command::Push(push) => push.run(&cli.store, &cli.prefix, output),
         Command::Completions { shell } => document::completions(*shell, output),
