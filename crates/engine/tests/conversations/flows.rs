@@ -175,6 +175,33 @@ fn aliases_end_with_the_connection() {
 }
 
 #[test]
+fn an_alias_never_keeps_a_message_back() {
+    check(
+        "MQTT-3.1.2-25: what fits only without an alias goes without",
+        "a> connect v5 aliases=1 max=20
+         a< connack new
+         a> subscribe #1 topic:q0
+         a< suback #1 00
+         p> connect v4 clean
+         p< connack new
+         p> publish topic 1234567
+         a< publish topic 1234567 alias=1
+         p> publish topic 1234567890
+         a< publish - 1234567890 alias=1
+         lose a
+         a> connect v5 aliases=1 max=20
+         a< connack new
+         a> subscribe #1 topic:q0
+         a< suback #1 00
+         p> publish topic 12345678
+         a< publish topic 12345678
+         p> publish topic 12345678901
+         p> publish topic 1
+         a< publish topic 1 alias=1",
+    );
+}
+
+#[test]
 fn an_alias_is_set_though_its_message_is_refused() {
     check(
         "3.3.2.3.4: the mapping is the packet's, the refusal the message's",

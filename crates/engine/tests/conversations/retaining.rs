@@ -106,6 +106,24 @@ fn what_there_is_no_room_for_replaces_all_the_same() {
 }
 
 #[test]
+fn all_that_is_retained_comes_however_small_the_queue() {
+    for loops in [1, 2] {
+        let settings = Settings { max_queued_messages: 2, max_inflight: 1, ..Settings::default() };
+        let mut script = String::from("p> connect v5\np< connack new\n");
+        for number in 10..30 {
+            script.push_str(&format!("p> publish r/{number} x q1 #1 retain\np< puback #1 10\n"));
+        }
+        // MQTT-3.3.1-9
+        script.push_str("a> connect v4 clean\na< connack new\na> subscribe #1 r/+:q1\na< suback #1 01\n");
+        for number in 10..30 {
+            let id = number - 9;
+            script.push_str(&format!("a< publish r/{number} x q1 #{id} retain\na> puback #{id}\n"));
+        }
+        play(loops, &settings, &script);
+    }
+}
+
+#[test]
 fn replacing_a_subscription_loses_nothing() {
     check(
         "MQTT-3.8.4-3, MQTT-3.8.4-4: retained messages come again, the rest goes on",

@@ -27,7 +27,8 @@ fn granted(client: &Model, topic: &str) -> Option<QoS> {
 pub(crate) fn check(clients: &[Model], server: &Server, twice: bool) {
     for client in clients {
         // Who comes and goes may well see what is published again for others; so may who wasn't allowed to before.
-        if !(client.fleeting || client.doubtful && twice) {
+        let again = client.fleeting || (client.doubtful && twice);
+        if !again {
             check_order(client);
         }
         for delivered in client.delivered.iter().filter(|_| !client.doubtful) {
