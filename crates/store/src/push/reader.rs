@@ -80,7 +80,8 @@ impl Worker<'_> {
         loop {
             self.tell(log.as_mut())?;
             if self.shared.is_stopping() {
-                return Ok(());
+                // Once more: something may have been passed on between the telling and the end.
+                return self.tell(log.as_mut());
             }
             self.trim(log.as_mut())?;
             if let Some(room) = self.room() {
