@@ -1,0 +1,1 @@
+//! Decides for the broker, with the core that the plugin uses.

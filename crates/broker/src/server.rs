@@ -1,0 +1,1 @@
+//! Carries bytes between sockets and the engine.
