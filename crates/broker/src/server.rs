@@ -1,1 +1,239 @@
 //! Carries bytes between sockets and the engine.
+//!
+//! One thread for each event loop, which owns its clients: their sockets, sessions and what waits for them.
+//! Loops tell each other what concerns them in batches; they share no lock that is taken per message.
+
+mod arrival;
+mod deadlines;
+mod door;
+mod event_loop;
+mod input;
+mod listen;
+mod mailbox;
+mod output;
+mod peer;
+mod seldom;
+mod settings;
+mod shared;
+mod socket;
+mod traffic;
+mod transport;
+
+use std::io;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, atomic::AtomicUsize};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use midge_core::time::Now;
+use midge_engine::exchange::Place;
+use midge_engine::hash::HashKey;
+use midge_engine::permission::Turn;
+use midge_engine::record::State;
+use midge_engine::shard::Shard;
+use mio::Poll;
+
+pub use door::{Hello, Mind, OpenDoor, Order, Verdict};
+pub use peer::{Origin, PeerId};
+pub use settings::{Address, Limits, Listen, Settings};
+pub use shared::Keeper;
+pub use traffic::Traffic;
+
+use event_loop::{EventLoop, MAILBOX};
+use listen::Listener;
+use mailbox::{Mail, Mailbox};
+use shared::{Clock, Shared};
+
+/// Why a server can't start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A listener's address can't be bound.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: Address,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The operating system refuses something that every server needs.
+    #[error("cannot start the event loops")]
+    System(#[from] io::Error),
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Server {
+    handle: Handle,
+    addresses: Vec<Address>,
+    threads: Vec<JoinHandle<()>>,
+    drained: Receiver<()>,
+}
+
+/// Speaks to a server's loops, from any thread.
+#[derive(Clone, Debug)]
+pub struct Handle(Arc<Shared>);
+
+/// What a server begins with.
+pub struct Beginning<'a> {
+    /// What was kept when it ended.
+    pub state: &'a State,
+    /// Who keeps what must survive; needed where the engine's settings ask for persistence.
+    pub keeper: Option<Arc<dyn Keeper>>,
+}
+
+impl std::fmt::Debug for Beginning<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Beginning").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Binds the listeners, restores the sessions and starts the loops, each with a mind of its own.
+    ///
+    /// # Errors
+    /// When an address can't be bound or a thread can't be started.
+    pub fn start(
+        settings: Settings,
+        beginning: &Beginning<'_>,
+        mut mind: impl FnMut(Place, &Handle) -> Box<dyn Mind>,
+    ) -> Result<Self, StartError> {
+        let listeners = bind(&settings)?;
+        let addresses: Vec<Address> = listeners.iter().map(Listener::address).collect::<io::Result<_>>()?;
+        let loops = settings.loops.max(1);
+        let polls: Vec<Poll> = (0..loops).map(|_| Poll::new()).collect::<io::Result<_>>()?;
+        let mailboxes = polls.iter().map(|poll| Mailbox::new(poll.registry(), MAILBOX)).collect::<io::Result<_>>()?;
+        let shared = Arc::new(Shared {
+            key: HashKey::new(random_key()),
+            clock: Clock::start(),
+            mailboxes,
+            keeper: beginning.keeper.clone(),
+            sockets: AtomicUsize::new(0),
+            settings,
+        });
+        let handle = Handle(Arc::clone(&shared));
+        let places = (0..loops).map(|event_loop| Place { event_loop, loops });
+        let minds: Vec<Box<dyn Mind>> = places.clone().map(|place| mind(place, &handle)).collect();
+        let shards = restore(&shared, beginning.state, &minds);
+        let (sender, drained) = channel();
+        let mut server = Self { handle, addresses, threads: Vec::new(), drained };
+        let mut listeners = Some(listeners);
+        for (((place, poll), shard), mind) in places.zip(polls).zip(shards).zip(minds) {
+            let mut event_loop = EventLoop::new(place, poll, Arc::clone(&shared), shard, mind);
+            event_loop.listeners.open(listeners.take().unwrap_or_default(), &shared.settings.limits, event_loop.poll.registry())?;
+            let sender = sender.clone();
+            let run = move || {
+                let drained = || {
+                    // Nobody waits for it any more where the receiver is gone.
+                    let _ = sender.send(());
+                };
+                if let Err(error) = event_loop.run(&drained) {
+                    log::error!("an event loop has ended: {error}");
+                }
+            };
+            let thread = std::thread::Builder::new().name(format!("midge-loop-{}", place.event_loop));
+            server.threads.push(thread.spawn(run)?);
+        }
+        Ok(server)
+    }
+
+    /// Returns where the server listens, in the order of its settings.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Returns the way to speak to the loops.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Sends all clients away, keeps what is to be kept and ends.
+    ///
+    /// Clients of 5.0 are told that the server shuts down (0x8B); wills that are due at the end of a connection are published.
+    pub fn stop(self) {
+        self.handle.send_all(|| Mail::Stop);
+        let patience = self.handle.0.settings.limits.close_timeout + Duration::from_secs(1);
+        for _ in &self.threads {
+            if self.drained.recv_timeout(patience).is_err() {
+                break;
+            }
+        }
+        self.handle.send_all(|| Mail::Finish);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                log::error!("an event loop had panicked");
+            }
+        }
+    }
+}
+
+impl Handle {
+    /// Tells a loop that its records are on disk up to the one of number `last`.
+    pub fn committed(&self, event_loop: u8, last: u64) {
+        if let Some(mailbox) = self.0.mailboxes.get(usize::from(event_loop)) {
+            mailbox.send(Mail::Committed(last));
+        }
+    }
+
+    /// Has a loop ask its [`Mind::next_order`].
+    pub fn wake(&self, event_loop: u8) {
+        if let Some(mailbox) = self.0.mailboxes.get(usize::from(event_loop)) {
+            mailbox.wake();
+        }
+    }
+
+    fn send_all(&self, mail: impl Fn() -> Mail) {
+        self.0.mailboxes.iter().for_each(|mailbox| mailbox.send(mail()));
+    }
+}
+
+fn bind(settings: &Settings) -> Result<Vec<Listener>, StartError> {
+    let bind = |listen: &Listen| {
+        let refused = |source| StartError::Listen { address: listen.address.clone(), source };
+        Listener::bind(listen, &settings.limits).map_err(refused)
+    };
+    settings.listeners.iter().map(bind).collect()
+}
+
+fn random_key() -> [u64; 2] {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).expect("the operating system has random bytes once it has started");
+    let random = u128::from_ne_bytes(random);
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+    [random as u64, (random >> 64) as u64]
+}
+
+/// Makes the loops' shards, which begin with what was kept.
+fn restore(shared: &Shared, state: &State, minds: &[Box<dyn Mind>]) -> Vec<Shard> {
+    let loops = u8::try_from(minds.len()).unwrap_or(u8::MAX);
+    let place = |event_loop| Place { event_loop, loops };
+    let mut shards: Vec<Shard> =
+        (0..loops).map(|event_loop| Shard::new(place(event_loop), shared.settings.engine.clone(), shared.key.clone())).collect();
+    let summaries: Vec<_> = shards.iter().map(Shard::summary).collect();
+    let now: Now = shared.clock.now();
+    for (shard, mind) in shards.iter_mut().zip(minds) {
+        shard.join(summaries.clone());
+        shard.restore(state, &Turn { now, permissions: mind.permissions() });
+    }
+    // What they have to tell each other about it, they are told before time passes.
+    let mut batch = Vec::new();
+    loop {
+        let mut quiet = true;
+        for from in 0..shards.len() {
+            for to in 0..loops {
+                shards[from].take_outbox(to, &mut batch);
+                for told in batch.drain(..) {
+                    quiet = false;
+                    let turn = Turn { now, permissions: minds[usize::from(to)].permissions() };
+                    shards[usize::from(to)].receive(told, &turn);
+                }
+            }
+        }
+        if quiet {
+            return shards;
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! One thread that serves its clients, turn by turn.
+//!
+//! A turn reads each socket that has something once, into the loop's one buffer, and writes each socket that gets something once.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use midge_core::time::Now;
+use midge_engine::exchange::{Place, ToLoop};
+use midge_engine::permission::Turn;
+use midge_engine::record::Record;
+use midge_engine::shard::{ConnectionId, Event, Shard};
+use mio::{Events, Poll, Token};
+use slab::Slab;
+
+use super::deadlines::Deadlines;
+use super::door::{Mind, Order};
+use super::listen::Listeners;
+use super::mailbox::{Inbox, Mail};
+use super::peer::{Peer, PeerId, Phase};
+use super::seldom::Seldom;
+use super::shared::Shared;
+use super::traffic::Traffic;
+
+/// The share of a socket in one turn, in bytes, and the size of the loop's buffer.
+const SHARE: usize = 64 << 10;
+
+/// Events taken from the operating system in one turn.
+const EVENTS: usize = 1024;
+
+/// How long a loop waits for another that lags behind.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// The token of the mailbox; the tokens below belong to listeners, from the top.
+pub(super) const MAILBOX: Token = Token(usize::MAX);
+
+/// A thread's whole world.
+pub(super) struct EventLoop {
+    pub(super) place: Place,
+    pub(super) poll: Poll,
+    pub(super) shared: Arc<Shared>,
+    pub(super) shard: Shard,
+    pub(super) mind: Box<dyn Mind>,
+    pub(super) now: Now,
+    pub(super) peers: Slab<Peer>,
+    pub(super) serial: u32,
+    /// The peer of each connection of the engine, by its slot.
+    pub(super) peer_of: Vec<u32>,
+    pub(super) listeners: Listeners,
+    pub(super) buffer: Vec<u8>,
+    /// Peers whose sockets may hold more than their share.
+    pub(super) again: Vec<u32>,
+    /// Peers whose sockets take more than their share.
+    pub(super) unwritten: Vec<ConnectionId>,
+    /// Peers that have to send CONNECT.
+    pub(super) arriving: Deadlines,
+    /// Peers that have to close.
+    pub(super) leaving: Deadlines,
+    pub(super) traffic: Traffic,
+    pub(super) broken: Seldom,
+    /// Whether nobody is let in any more.
+    pub(super) stopping: bool,
+    pub(super) finished: bool,
+    inbox: Inbox,
+    outbox: Vec<ToLoop>,
+    records: Vec<Record>,
+}
+
+/// Makes a [`Turn`] of fields, so that other fields can be changed meanwhile.
+macro_rules! turn {
+    ($self:ident) => {
+        midge_engine::permission::Turn { now: $self.now, permissions: $self.mind.permissions() }
+    };
+}
+pub(super) use turn;
+
+impl EventLoop {
+    pub(super) fn new(place: Place, poll: Poll, shared: Arc<Shared>, shard: Shard, mind: Box<dyn Mind>) -> Self {
+        Self {
+            now: shared.clock.now(),
+            place,
+            poll,
+            shared,
+            shard,
+            mind,
+            peers: Slab::new(),
+            serial: 0,
+            peer_of: Vec::new(),
+            listeners: Listeners::default(),
+            buffer: vec![0; SHARE],
+            again: Vec::new(),
+            unwritten: Vec::new(),
+            arriving: Deadlines::default(),
+            leaving: Deadlines::default(),
+            traffic: Traffic::default(),
+            broken: Seldom::default(),
+            stopping: false,
+            finished: false,
+            inbox: Inbox::default(),
+            outbox: Vec::new(),
+            records: Vec::new(),
+        }
+    }
+
+    /// Serves until it is told to finish; says through `drained` when its last client is gone.
+    ///
+    /// # Errors
+    /// When the operating system tells of no events any more.
+    pub(super) fn run(mut self, drained: &dyn Fn()) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut told = false;
+        while !self.finished {
+            self.turn(&mut events)?;
+            if self.stopping && self.peers.is_empty() && !told {
+                told = true;
+                drained();
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        let crowded = self.shared.mailboxes.iter().any(super::mailbox::Mailbox::is_crowded);
+        let timeout = if crowded { Some(PATIENCE) } else { self.timeout() };
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            result => result?,
+        }
+        self.now = self.shared.clock.now();
+        let again = std::mem::take(&mut self.again);
+        for event in &*events {
+            match event.token() {
+                MAILBOX => {}
+                token if self.listeners.is_listener(token) => self.listeners.ready(token),
+                Token(slot) => self.socket_event(u32::try_from(slot).unwrap_or(u32::MAX), event, crowded),
+            }
+        }
+        self.accept();
+        self.read_again(again, crowded);
+        self.take_mail();
+        self.take_orders();
+        self.shard.advance(&turn!(self));
+        self.pass_deadlines();
+        for connection in std::mem::take(&mut self.unwritten) {
+            self.flush(connection);
+        }
+        self.speak();
+        Ok(())
+    }
+
+    /// Says everything that is to be said: to other loops, the journal, the clients.
+    fn speak(&mut self) {
+        // What is said may lead to more: a client that can't be written to has a will.
+        for _ in 0..4 {
+            self.take_events();
+            self.hand_over();
+            let mut any = false;
+            while let Some(connection) = self.shard.next_ready() {
+                any = true;
+                self.flush(connection);
+            }
+            if !any {
+                return;
+            }
+        }
+        self.shared.mailboxes[usize::from(self.place.event_loop)].wake();
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.again.is_empty() || !self.unwritten.is_empty() || self.listeners.is_ready() {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [self.shard.next_deadline(), self.arriving.next(), self.leaving.next(), self.listeners.next_deadline()];
+        deadlines.into_iter().flatten().min().map(|at| at.saturating_sub(self.now.monotonic))
+    }
+
+    fn take_mail(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mailbox = &shared.mailboxes[usize::from(self.place.event_loop)];
+        if !mailbox.has_mail() {
+            return;
+        }
+        let mut inbox = std::mem::take(&mut self.inbox);
+        mailbox.take(&mut inbox);
+        for told in inbox.told.drain(..) {
+            self.shard.receive(told, &turn!(self));
+        }
+        for mail in inbox.mail.drain(..) {
+            self.take(mail);
+        }
+        self.inbox = inbox;
+    }
+
+    fn take(&mut self, mail: Mail) {
+        match mail {
+            Mail::Accepted(accepted) => {
+                let (transport, origin) = *accepted;
+                self.begin(transport, Box::new(origin));
+            }
+            Mail::Arrived(arrived) => self.arrived(*arrived),
+            Mail::Committed(last) => self.shard.committed(last, &turn!(self)),
+            Mail::Stop => self.send_all_away(),
+            Mail::Finish => self.finished = true,
+        }
+    }
+
+    fn take_orders(&mut self) {
+        while let Some(order) = self.mind.next_order(self.now) {
+            match order {
+                Order::Decided(peer, verdict) => self.decided(peer, verdict),
+                Order::Disconnect(connection, reason) => self.shard.disconnect(connection, reason, &turn!(self)),
+                Order::End(session, reason) => self.shard.end(session, reason, &turn!(self)),
+            }
+        }
+    }
+
+    fn take_events(&mut self) {
+        while let Some(event) = self.shard.next_event() {
+            match event {
+                Event::Close { connection, reason } => self.close(connection, reason.is_some()),
+                Event::SessionEnded { session, .. } => self.mind.session_ended(session),
+                // Events are for a caller who has something to do at them.
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives other loops and the journal what is theirs.
+    fn hand_over(&mut self) {
+        for other in (0..self.place.loops).filter(|other| *other != self.place.event_loop) {
+            self.shard.take_outbox(other, &mut self.outbox);
+            if !self.outbox.is_empty() {
+                self.shared.mailboxes[usize::from(other)].tell(&mut self.outbox);
+            }
+        }
+        if let Some(keeper) = &self.shared.keeper {
+            let last = self.shard.take_records(&mut self.records);
+            if !self.records.is_empty() {
+                keeper.keep(self.place.event_loop, std::mem::take(&mut self.records), last);
+            }
+        }
+    }
+
+    fn pass_deadlines(&mut self) {
+        let now = self.now.monotonic;
+        let peers = &self.peers;
+        let new = |id: PeerId| find(peers, id).is_some_and(|peer| matches!(peer.phase, Phase::New(_) | Phase::Asked(_)));
+        let leaving =
+            |id: PeerId| find(peers, id).is_some_and(|peer| matches!(peer.phase, Phase::Closing { .. } | Phase::Lingering));
+        let mut late = Vec::new();
+        while let Some(id) = self.arriving.due(now, new) {
+            self.traffic.connect_timeouts += 1;
+            late.push(id);
+        }
+        while let Some(id) = self.leaving.due(now, leaving) {
+            late.push(id);
+        }
+        for id in late {
+            self.drop_peer(id.slot);
+        }
+    }
+
+    /// Sends every client away and closes the listeners.
+    fn send_all_away(&mut self) {
+        self.stopping = true;
+        self.listeners.close(self.poll.registry());
+        let slots: Vec<u32> = self.peers.iter().filter_map(|(slot, _)| u32::try_from(slot).ok()).collect();
+        for slot in slots {
+            match self.peer(slot).map(|peer| &peer.phase) {
+                Some(&Phase::Open { id, .. }) => {
+                    self.shard.disconnect(id, midge_mqtt::ReasonCode::ServerShuttingDown, &turn!(self));
+                }
+                Some(Phase::New(_) | Phase::Asked(_)) => self.drop_peer(slot),
+                Some(Phase::Closing { .. } | Phase::Lingering) | None => {}
+            }
+        }
+    }
+
+    pub(super) fn peer(&mut self, slot: u32) -> Option<&mut Peer> {
+        self.peers.get_mut(slot as usize)
+    }
+
+    /// Does something to the engine with the time and permissions of this turn.
+    pub(super) fn engine<T>(&mut self, act: impl FnOnce(&mut Shard, &Turn<'_>) -> T) -> T {
+        act(&mut self.shard, &turn!(self))
+    }
+}
+
+/// Returns a peer, unless its slot has another one now.
+pub(super) fn find(peers: &Slab<Peer>, id: PeerId) -> Option<&Peer> {
+    peers.get(id.slot as usize).filter(|peer| peer.serial == id.serial)
+}

@@ -1,0 +1,90 @@
+//! What the event loops are told before they start.
+//!
+//! Values that were checked already: nothing here reads a file or has a syntax.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a server does and bears.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Event loops, at least one; best as many as there are cores for them.
+    pub loops: u8,
+    /// What each loop's engine offers and bears.
+    pub engine: midge_engine::limits::Settings,
+    /// Where clients come in.
+    pub listeners: Vec<Listen>,
+    /// What the sockets bear.
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { loops: 1, engine: midge_engine::limits::Settings::default(), listeners: Vec::new(), limits: Limits::default() }
+    }
+}
+
+/// One place where clients come in.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// Its address.
+    pub address: Address,
+}
+
+impl Listen {
+    /// Returns a listener for plain MQTT over TCP.
+    #[must_use]
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self { address: Address::Tcp(address) }
+    }
+}
+
+/// The address of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An address and port; port 0 lets the operating system choose.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// The bounds of what comes from outside; each has a counter in [`super::Traffic`].
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections of all listeners together; more are closed as soon as they are accepted.
+    pub max_connections: usize,
+    /// Connections accepted in a second, of all listeners together; 0 for no limit. More wait in the backlog of the listener.
+    pub connect_rate: u32,
+    /// Connections that wait to be accepted, for each listener; the operating system may bear fewer.
+    pub backlog: i32,
+    /// How long a connection may take until its CONNECT is there, all handshakes included.
+    pub connect_timeout: Duration,
+    /// The largest CONNECT, in bytes: it is buffered before anybody knows who sends it.
+    pub max_connect_size: u32,
+    /// How long a closing connection may take for its last bytes.
+    pub close_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 1_000_000,
+            connect_rate: 0,
+            backlog: 4096,
+            connect_timeout: Duration::from_secs(10),
+            // Five fields of 64 KiB and a little for properties.
+            max_connect_size: 384 << 10,
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What all loops of a server have in common.
+//!
+//! Nothing here is touched per message.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Instant, SystemTime};
+
+use midge_core::time::Now;
+use midge_engine::hash::HashKey;
+use midge_engine::record::Record;
+use midge_mqtt::{Peer as Sender, Rules};
+
+use super::mailbox::Mailbox;
+use super::settings::Settings;
+
+/// Keeps what must survive a crash.
+pub trait Keeper: Send + Sync {
+    /// Takes a batch of a loop's records, which ends with the record of number `last`.
+    ///
+    /// All of it is kept or nothing; once it is on disk, [`super::Handle::committed`] is called.
+    fn keep(&self, event_loop: u8, batch: Vec<Record>, last: u64);
+}
+
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) key: HashKey,
+    pub(super) clock: Clock,
+    pub(super) mailboxes: Vec<Mailbox>,
+    pub(super) keeper: Option<Arc<dyn Keeper>>,
+    /// Sockets of all loops.
+    pub(super) sockets: AtomicUsize,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Returns what is accepted from a client.
+    #[inline]
+    pub(super) fn rules(&self, sender: Sender) -> Rules {
+        let size = match sender {
+            Sender::NewClient => self.settings.limits.max_connect_size.min(self.settings.engine.max_packet_size),
+            Sender::Client(_) | Sender::Server(_) => self.settings.engine.max_packet_size,
+        };
+        Rules { peer: sender, max_packet_size: size, bridges: true }
+    }
+}
+
+/// The clocks, the same for all loops: what one says of time, another understands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn now(self) -> Now {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Now { monotonic: self.0.elapsed(), unix: unix.map_or(0, |since| since.as_secs()) }
+    }
+}
