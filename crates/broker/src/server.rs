@@ -15,7 +15,6 @@ mod peer;
 mod seldom;
 mod settings;
 mod shared;
-mod socket;
 mod traffic;
 mod transport;
 
@@ -25,6 +24,7 @@ use std::sync::{Arc, atomic::AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use midge_core::time::Now;
 use midge_engine::exchange::Place;
 use midge_engine::hash::HashKey;
@@ -32,17 +32,21 @@ use midge_engine::permission::Turn;
 use midge_engine::record::State;
 use midge_engine::shard::Shard;
 use mio::Poll;
+use rustls::ServerConfig;
 
 pub use door::{Hello, Mind, OpenDoor, Order, Verdict};
 pub use peer::{Origin, PeerId};
 pub use settings::{Address, Limits, Listen, Settings};
 pub use shared::Keeper;
 pub use traffic::Traffic;
+pub use transport::tls::{TlsError, TlsFiles};
+pub use transport::websocket::Settings as WebSocketSettings;
 
 use event_loop::{EventLoop, MAILBOX};
 use listen::Listener;
 use mailbox::{Mail, Mailbox};
 use shared::{Clock, Shared};
+use transport::Kind;
 
 /// Why a server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,15 @@ pub enum StartError {
         /// What the operating system says.
         #[source]
         source: io::Error,
+    },
+    /// A listener's certificates can't be used.
+    #[error("cannot use the certificates of {address}")]
+    Certificates {
+        /// The listener's address.
+        address: Address,
+        /// What is wrong with them.
+        #[source]
+        source: TlsError,
     },
     /// The operating system refuses something that every server needs.
     #[error("cannot start the event loops")]
@@ -99,7 +112,8 @@ impl Server {
         beginning: &Beginning<'_>,
         mut mind: impl FnMut(Place, &Handle) -> Box<dyn Mind>,
     ) -> Result<Self, StartError> {
-        let listeners = bind(&settings)?;
+        let certificates = settings.listeners.iter().map(certificates).collect::<Result<Vec<_>, _>>()?;
+        let listeners = bind(&settings, &certificates)?;
         let addresses: Vec<Address> = listeners.iter().map(Listener::address).collect::<io::Result<_>>()?;
         let loops = settings.loops.max(1);
         let polls: Vec<Poll> = (0..loops).map(|_| Poll::new()).collect::<io::Result<_>>()?;
@@ -109,6 +123,7 @@ impl Server {
             clock: Clock::start(),
             mailboxes,
             keeper: beginning.keeper.clone(),
+            certificates: certificates.into_iter().map(|config| config.map(ArcSwap::new)).collect(),
             sockets: AtomicUsize::new(0),
             settings,
         });
@@ -185,17 +200,39 @@ impl Handle {
         }
     }
 
+    /// Reads all certificates again; connections go on with what they began with.
+    ///
+    /// # Errors
+    /// What is wrong with the certificates of a listener; those stay as they were.
+    pub fn reload_certificates(&self) -> Result<(), Vec<StartError>> {
+        let mut errors = Vec::new();
+        for (listen, known) in self.0.settings.listeners.iter().zip(&self.0.certificates) {
+            match certificates(listen) {
+                Ok(config) => known.iter().zip(config).for_each(|(known, config)| known.store(config)),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
     fn send_all(&self, mail: impl Fn() -> Mail) {
         self.0.mailboxes.iter().for_each(|mailbox| mailbox.send(mail()));
     }
 }
 
-fn bind(settings: &Settings) -> Result<Vec<Listener>, StartError> {
-    let bind = |listen: &Listen| {
+/// Reads the certificates of a listener that has some.
+fn certificates(listen: &Listen) -> Result<Option<Arc<ServerConfig>>, StartError> {
+    let bad = |source| StartError::Certificates { address: listen.address.clone(), source };
+    listen.tls.as_ref().map(TlsFiles::load).transpose().map_err(bad)
+}
+
+fn bind(settings: &Settings, certificates: &[Option<Arc<ServerConfig>>]) -> Result<Vec<Listener>, StartError> {
+    let bind = |(listen, tls): (&Listen, &Option<Arc<ServerConfig>>)| {
         let refused = |source| StartError::Listen { address: listen.address.clone(), source };
-        Listener::bind(listen, &settings.limits).map_err(refused)
+        let kind = Kind { proxy: listen.proxy, tls: tls.clone(), websocket: listen.websocket.clone().map(Arc::new) };
+        Listener::bind(listen, kind, &settings.limits).map_err(refused)
     };
-    settings.listeners.iter().map(bind).collect()
+    settings.listeners.iter().zip(certificates).map(bind).collect()
 }
 
 fn random_key() -> [u64; 2] {

@@ -47,6 +47,7 @@ impl EventLoop {
         match decode(&self.shared.rules(Sender::NewClient), input) {
             Ok(Decoded::Packet(Packet::Connect(connect), length)) => {
                 self.traffic.packets_received += 1;
+                self.identify(slot);
                 self.came(slot, &connect, input, length).then_some(length)
             }
             Ok(Decoded::Packet(..)) => {
@@ -61,6 +62,15 @@ impl EventLoop {
                 self.no_connect(slot, input, &error);
                 None
             }
+        }
+    }
+
+    /// Notes what the client has proved before it said anything.
+    fn identify(&mut self, slot: u32) {
+        let Some(peer) = self.peer(slot) else { return };
+        let certificate = peer.transport.certificate();
+        if let Phase::New(origin) = &mut peer.phase {
+            origin.certificate = certificate;
         }
     }
 
@@ -113,8 +123,7 @@ impl EventLoop {
         let hello = Hello { peer: id, connect, client_id, origin };
         match self.mind.admit(&hello, self.now) {
             Verdict::Later => {
-                let Phase::New(origin) = std::mem::replace(&mut peer.phase, Phase::Lingering) else { return };
-                peer.phase = Phase::Asked(Box::new(Asked { origin, frame: frame.to_vec(), assigned }));
+                peer.phase = Phase::Asked(Box::new(Asked { frame: frame.to_vec(), assigned }));
             }
             verdict => self.answer(id, connect, client_id, verdict),
         }
@@ -207,7 +216,7 @@ impl EventLoop {
         let Some(peer) = self.peer(slot) else { return };
         // So few bytes always fit into a socket that nothing was written to.
         let written = peer.transport.write(&[IoSlice::new(bytes)]);
-        if written.is_ok_and(|length| length == bytes.len()) { self.linger(slot) } else { self.drop_peer(slot) }
+        if written.is_ok_and(|written| written.taken == bytes.len()) { self.linger(slot) } else { self.drop_peer(slot) }
     }
 }
 

@@ -49,6 +49,9 @@ pub(super) struct EventLoop {
     pub(super) peer_of: Vec<u32>,
     pub(super) listeners: Listeners,
     pub(super) buffer: Vec<u8>,
+    /// Where what was read becomes MQTT, for connections that aren't plain.
+    pub(super) clear: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
     /// Peers whose sockets may hold more than their share.
     pub(super) again: Vec<u32>,
     /// Peers whose sockets take more than their share.
@@ -89,6 +92,8 @@ impl EventLoop {
             peer_of: Vec::new(),
             listeners: Listeners::default(),
             buffer: vec![0; SHARE],
+            clear: Vec::new(),
+            scratch: Vec::new(),
             again: Vec::new(),
             unwritten: Vec::new(),
             arriving: Deadlines::default(),

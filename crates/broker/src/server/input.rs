@@ -24,7 +24,11 @@ impl EventLoop {
         }
         if event.is_writable() && peer.blocked {
             peer.blocked = false;
-            self.flush_peer(slot);
+            if peer.connection().is_some() {
+                self.flush_peer(slot);
+            } else if !self.push(slot) {
+                return;
+            }
         }
         if event.is_readable() || event.is_read_closed() {
             if crowded { self.list(slot) } else { self.read(slot) }
@@ -63,6 +67,7 @@ impl EventLoop {
             peer.unread = true;
             return;
         }
+        let plain = peer.transport.layers.is_none();
         let mut buffer = std::mem::take(&mut self.buffer);
         match peer.transport.socket.read(&mut buffer) {
             Ok(0) => self.lost(slot),
@@ -72,13 +77,49 @@ impl EventLoop {
                     self.list(slot);
                 }
                 self.traffic.bytes_received += length as u64;
-                self.feed(slot, &buffer[..length]);
+                if plain {
+                    self.feed(slot, &buffer[..length]);
+                } else {
+                    self.open(slot, &buffer[..length]);
+                }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => self.list(slot),
             Err(_) => self.lost(slot),
         }
         self.buffer = buffer;
+    }
+
+    /// Takes bytes that aren't MQTT yet.
+    fn open(&mut self, slot: u32, raw: &[u8]) {
+        let Some(peer) = self.peers.get_mut(slot as usize).filter(|peer| !matches!(peer.phase, Phase::Lingering)) else { return };
+        let (mut clear, mut scratch) = (std::mem::take(&mut self.clear), std::mem::take(&mut self.scratch));
+        clear.clear();
+        let opened = peer.transport.open(raw, &mut clear, &mut scratch);
+        if let (Ok(opened), Phase::New(origin)) = (&opened, &mut peer.phase) {
+            origin.address = opened.address.or(origin.address);
+        }
+        self.scratch = scratch;
+        match opened {
+            Ok(opened) => {
+                if self.push(slot) {
+                    self.feed(slot, &clear);
+                }
+                if opened.ended {
+                    self.part_from(slot);
+                }
+            }
+            Err(error) => {
+                self.traffic.malformed += 1;
+                if let Some(times) = self.broken.now(self.now.monotonic) {
+                    log::warn!(
+                        "closing a connection: {error}; connections closed for what they sent since the last such line: {times}"
+                    );
+                }
+                self.part_from(slot);
+            }
+        }
+        self.clear = clear;
     }
 
     /// Handles what a client sent.

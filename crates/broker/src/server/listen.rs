@@ -13,11 +13,11 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 
 use super::event_loop::{EventLoop, MAILBOX};
+use super::mailbox::Mail;
 use super::peer::Origin;
 use super::seldom::Seldom;
 use super::settings::{Address, Limits, Listen};
-use super::socket::Socket;
-use super::transport::Transport;
+use super::transport::{Kind, Socket, Transport};
 
 /// Connections accepted in one turn, so that those that are there are served meanwhile.
 const AT_ONCE: usize = 64;
@@ -29,6 +29,7 @@ const REST: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: Accepting,
+    kind: Kind,
     /// Whether clients may be waiting.
     ready: bool,
 }
@@ -57,7 +58,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the address can't be bound.
-    pub(super) fn bind(listen: &Listen, limits: &Limits) -> io::Result<Self> {
+    pub(super) fn bind(listen: &Listen, kind: Kind, limits: &Limits) -> io::Result<Self> {
         let socket = match &listen.address {
             Address::Tcp(address) => {
                 let listener = StdTcp::bind(address)?;
@@ -75,7 +76,7 @@ impl Listener {
                 Accepting::Unix(UnixListener::from_std(listener), path.clone())
             }
         };
-        Ok(Self { socket, ready: true })
+        Ok(Self { socket, kind, ready: true })
     }
 
     /// Returns the address, with the port that the operating system chose.
@@ -190,7 +191,7 @@ impl EventLoop {
         let listener = &mut self.listeners.all[index];
         match listener.accept() {
             Ok((socket, address)) => {
-                self.accepted(socket, Origin { listener: index, address });
+                self.accepted(socket, Origin { listener: index, address, certificate: None });
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -221,7 +222,26 @@ impl EventLoop {
             return;
         }
         self.traffic.accepted += 1;
-        self.begin(Transport::plain(socket), Box::new(origin));
+        let kind = &self.listeners.all[origin.listener].kind;
+        let kind = if kind.tls.is_some() { self.shared.kind(origin.listener) } else { kind.clone() };
+        let transport = match Transport::new(socket, &kind) {
+            Ok(transport) => transport,
+            Err(error) => {
+                log::error!("cannot begin TLS: {error}");
+                self.shared.sockets.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
+        };
+        if kind.tls.is_none() {
+            return self.begin(transport, Box::new(origin));
+        }
+        // A handshake costs as much as hundreds of messages: each loop gets its part.
+        let next = self.listeners.next_loop;
+        self.listeners.next_loop = (next + 1) % self.place.loops;
+        if next == self.place.event_loop {
+            return self.begin(transport, Box::new(origin));
+        }
+        self.shared.mailboxes[usize::from(next)].send(Mail::Accepted(Box::new((transport, origin))));
     }
 }
 

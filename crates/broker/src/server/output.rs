@@ -7,9 +7,7 @@ use midge_engine::shard::ConnectionId;
 
 use super::event_loop::{EventLoop, turn};
 use super::peer::{PeerId, Phase};
-
-/// Slices of one vectored write.
-const SLICES: usize = 32;
+use super::transport::{SLICES, Written};
 
 /// Writes to one socket in one turn; who takes more has the rest in the next.
 const WRITES: usize = 8;
@@ -31,16 +29,17 @@ impl EventLoop {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let used = self.shard.slices(id, &mut slices);
             if used == 0 {
+                if !self.push(slot) {
+                    return;
+                }
                 return self.flushed(slot, id);
             }
-            let slices = &slices[..used];
-            match peer.transport.write(slices) {
-                Ok(length) => {
-                    let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-                    peer.blocked = length < offered;
-                    self.traffic.bytes_sent += length as u64;
-                    let left = self.shard.wrote(id, length, &turn!(self));
-                    if left == 0 || length < offered {
+            match peer.transport.write(&slices[..used]) {
+                Ok(Written { taken, blocked }) => {
+                    peer.blocked = blocked;
+                    self.traffic.bytes_sent += taken as u64;
+                    let left = self.shard.wrote(id, taken, &turn!(self));
+                    if left == 0 || blocked {
                         return self.flushed(slot, id);
                     }
                 }
@@ -55,6 +54,19 @@ impl EventLoop {
         if let Some(id) = self.peers.get(slot as usize).and_then(super::peer::Peer::connection) {
             self.unwritten.push(id);
         }
+    }
+
+    /// Writes what the layers of a connection have to say by themselves; returns whether the connection goes on.
+    pub(super) fn push(&mut self, slot: u32) -> bool {
+        let Some(peer) = self.peers.get_mut(slot as usize) else { return false };
+        match peer.transport.push() {
+            Ok(all) => peer.blocked = !all,
+            Err(_) => {
+                self.lost(slot);
+                return false;
+            }
+        }
+        true
     }
 
     /// Goes on after a write: reads what was left unread, closes what was to be closed.
@@ -89,13 +101,31 @@ impl EventLoop {
         }
     }
 
+    /// Ends a connection whose layers have, saying what they have to say.
+    pub(super) fn part_from(&mut self, slot: u32) {
+        let Some(peer) = self.peer(slot) else { return };
+        let (connection, asked) = (peer.connection(), matches!(peer.phase, Phase::Asked(_)));
+        let id = PeerId { slot, serial: peer.serial };
+        if let Some(connection) = connection {
+            // What the client asked for before is still answered.
+            self.flush_peer(slot);
+            if self.peer(slot).is_none_or(|peer| peer.connection() != Some(connection)) {
+                return;
+            }
+            self.forget(connection);
+        } else if asked {
+            self.mind.gone(id);
+        }
+        self.linger(slot);
+    }
+
     /// Ends our side, and waits for the other to end its own.
     pub(super) fn linger(&mut self, slot: u32) {
         let Some(peer) = self.peers.get_mut(slot as usize) else { return };
         peer.phase = Phase::Lingering;
         peer.partial = Vec::new();
         let id = PeerId { slot, serial: peer.serial };
-        if peer.transport.socket.end().is_err() {
+        if peer.transport.end().is_err() {
             return self.drop_peer(slot);
         }
         // What came before may still be unread.

@@ -56,14 +56,15 @@ pub(super) enum Phase {
 pub struct Origin {
     /// The number of the listener, from 0.
     pub listener: usize,
-    /// The client's address; `None` for a Unix socket.
+    /// The client's address, as a proxy says where there is one; `None` for a Unix socket.
     pub address: Option<SocketAddr>,
+    /// The certificate that the client has proved, as DER.
+    pub certificate: Option<Box<[u8]>>,
 }
 
 /// A client that waits for a decision.
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) origin: Box<Origin>,
     /// The whole CONNECT.
     pub(super) frame: Vec<u8>,
     /// The client identifier that the client was given, as it has none of its own.

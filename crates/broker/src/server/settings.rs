@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::transport::tls::TlsFiles;
+use super::transport::websocket::Settings as WebSocketSettings;
+
 /// What a server does and bears.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -30,13 +33,19 @@ impl Default for Settings {
 pub struct Listen {
     /// Its address.
     pub address: Address,
+    /// Whether every connection begins with a header of the PROXY protocol; whoever can connect can choose the address in it.
+    pub proxy: bool,
+    /// The certificates of TLS; without, connections are in the clear.
+    pub tls: Option<TlsFiles>,
+    /// What is asked of clients of WebSocket; without, MQTT lies directly on the connection.
+    pub websocket: Option<WebSocketSettings>,
 }
 
 impl Listen {
     /// Returns a listener for plain MQTT over TCP.
     #[must_use]
     pub fn tcp(address: SocketAddr) -> Self {
-        Self { address: Address::Tcp(address) }
+        Self { address: Address::Tcp(address), proxy: false, tls: None, websocket: None }
     }
 }
 

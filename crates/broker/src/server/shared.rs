@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use midge_core::time::Now;
 use midge_engine::hash::HashKey;
 use midge_engine::record::Record;
 use midge_mqtt::{Peer as Sender, Rules};
 
+use rustls::ServerConfig;
+
 use super::mailbox::Mailbox;
 use super::settings::Settings;
+use super::transport::Kind;
 
 /// Keeps what must survive a crash.
 pub trait Keeper: Send + Sync {
@@ -28,6 +32,8 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) mailboxes: Vec<Mailbox>,
     pub(super) keeper: Option<Arc<dyn Keeper>>,
+    /// The certificates of each listener as they are now.
+    pub(super) certificates: Vec<Option<ArcSwap<ServerConfig>>>,
     /// Sockets of all loops.
     pub(super) sockets: AtomicUsize,
 }
@@ -39,6 +45,13 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// Returns what a connection of a listener begins with.
+    pub(super) fn kind(&self, listener: usize) -> Kind {
+        let Some(listen) = self.settings.listeners.get(listener) else { return Kind::default() };
+        let tls = self.certificates.get(listener).and_then(|certificates| certificates.as_ref());
+        Kind { proxy: listen.proxy, tls: tls.map(ArcSwap::load_full), websocket: listen.websocket.clone().map(Arc::new) }
+    }
+
     /// Returns what is accepted from a client.
     #[inline]
     pub(super) fn rules(&self, sender: Sender) -> Rules {

@@ -2,15 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
 
 use anyhow::Result;
 use midge_broker::server::Settings;
 use midge_testkit::{Connect, Event, Packet, Protocol, RawClient};
 
-use crate::support::Running;
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::{PATIENCE, Running};
 
 /// Sends bytes in portions and returns all that comes until the server closes.
 fn exchange(port: u16, portions: &[&[u8]]) -> Result<Vec<u8>> {

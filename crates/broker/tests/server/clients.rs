@@ -1,14 +1,11 @@
 //! Mosquitto's commands work, whatever version and QoS they speak.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use midge_testkit::{MosquittoSub, MosquittoVersion, mosquitto_pub};
 
-use crate::support::Running;
+use crate::support::{PATIENCE, Running};
 
 const CLIENTS: MosquittoVersion = MosquittoVersion::V2_1_2;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The names that Mosquitto's commands have for the versions of the protocol.
 const VERSIONS: [&str; 3] = ["mqttv31", "mqttv311", "mqttv5"];

@@ -2,7 +2,13 @@
 //!
 //! * [`clients`]: what Mosquitto's commands see, of all versions of the protocol.
 //! * [`bytes`]: packets cut, glued, broken, and where they lead.
+//! * [`decisions`]: what is decided about clients, at once and later, and what the decision rests on.
+//! * [`limits`]: what happens at each bound.
+//! * [`transports`]: TLS, WebSocket, Unix sockets, and proxies.
 
 mod bytes;
 mod clients;
+mod decisions;
+mod limits;
 mod support;
+mod transports;

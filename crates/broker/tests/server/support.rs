@@ -1,10 +1,14 @@
 //! A server in this process, on a port of its own.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::Result;
-use midge_broker::server::{Address, Beginning, Handle, Listen, OpenDoor, Server, Settings};
+use midge_broker::server::{Address, Beginning, Handle, Limits, Listen, Mind, OpenDoor, Server, Settings};
 use midge_engine::record::State;
+
+/// How long anything may take that a test waits for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server that is stopped with its guard.
 pub(crate) struct Running(Option<Server>);
@@ -15,13 +19,28 @@ impl Running {
         Self::start(Settings { loops, ..Settings::default() })
     }
 
+    /// Starts a server with these listeners.
+    pub(crate) fn listening(loops: u8, listeners: Vec<Listen>) -> Result<Self> {
+        Self::start(Settings { loops, listeners, ..Settings::default() })
+    }
+
+    /// Starts a server with one plain listener and limits.
+    pub(crate) fn limited(limits: Limits) -> Result<Self> {
+        Self::start(Settings { loops: 2, limits, ..Settings::default() })
+    }
+
     /// Starts a server; where it has no listener, it gets a plain one.
-    pub(crate) fn start(mut settings: Settings) -> Result<Self> {
+    pub(crate) fn start(settings: Settings) -> Result<Self> {
+        Self::with_minds(settings, |_| Box::new(OpenDoor))
+    }
+
+    /// Starts a server whose loops have other minds.
+    pub(crate) fn with_minds(mut settings: Settings, mut mind: impl FnMut(&Handle) -> Box<dyn Mind>) -> Result<Self> {
         if settings.listeners.is_empty() {
-            settings.listeners.push(Listen::tcp((Ipv4Addr::LOCALHOST, 0).into()));
+            settings.listeners.push(local());
         }
         let beginning = Beginning { state: &State::default(), keeper: None };
-        Ok(Self(Some(Server::start(settings, &beginning, |_, _| Box::new(OpenDoor))?)))
+        Ok(Self(Some(Server::start(settings, &beginning, |_, handle| mind(handle))?)))
     }
 
     /// Returns the port of the first listener.
@@ -53,4 +72,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.0.take().into_iter().for_each(Server::stop);
     }
+}
+
+/// Returns a plain listener on loopback.
+pub(crate) fn local() -> Listen {
+    Listen::tcp((Ipv4Addr::LOCALHOST, 0).into())
 }

@@ -8,13 +8,27 @@ use mio::{Interest, Registry, Token};
 
 /// A connected socket.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(in crate::server) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_slices(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_slices(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Socket {
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(in crate::server) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
@@ -22,7 +36,7 @@ impl Socket {
     }
 
     /// Writes from several slices with one system call.
-    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(in crate::server) fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         // The kernel looks at one slice faster than at a list of one.
         match (self, slices) {
             (Self::Tcp(stream), [one]) => stream.write(one),
@@ -32,7 +46,7 @@ impl Socket {
     }
 
     /// Tells the other side that nothing more comes.
-    pub(super) fn end(&self) -> io::Result<()> {
+    pub(in crate::server) fn end(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
@@ -40,7 +54,7 @@ impl Socket {
     }
 
     /// Registers for reading and writing, once for all: it is told of changes only.
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub(in crate::server) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {
             Self::Tcp(stream) => registry.register(stream, token, both),
@@ -48,7 +62,7 @@ impl Socket {
         }
     }
 
-    pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+    pub(in crate::server) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => registry.deregister(stream),
             Self::Unix(stream) => registry.deregister(stream),

@@ -1,0 +1,166 @@
+//! Clients are let in or not, at once or later, knowing where they come from.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use midge_broker::server::{Handle, Hello, Listen, Mind, OpenDoor, Order, Origin, PeerId, Settings, TlsFiles, Verdict};
+use midge_core::time::Now;
+use midge_engine::permission::Permissions;
+use midge_mqtt::ReasonCode;
+use midge_testkit::{Certs, Connect, MosquittoVersion, Protocol, RawClient, mosquitto_pub};
+
+use crate::support::{PATIENCE, Running, local};
+
+/// Says who came, and decides by the username: `later` waits, `no` is refused.
+struct Clerk {
+    seen: Sender<(String, Origin)>,
+    waiting: Sender<PeerId>,
+    orders: Arc<Mutex<VecDeque<Order>>>,
+}
+
+impl Mind for Clerk {
+    fn permissions(&self) -> &dyn Permissions {
+        &OpenDoor
+    }
+
+    fn admit(&mut self, hello: &Hello<'_>, _: Now) -> Verdict {
+        let _ = self.seen.send((hello.client_id.to_owned(), hello.origin.clone()));
+        match hello.connect.username {
+            Some("later") => {
+                let _ = self.waiting.send(hello.peer);
+                Verdict::Later
+            }
+            Some("no") => Verdict::Refused(ReasonCode::BadUserNameOrPassword),
+            name => Verdict::Admitted { username: name.map(Into::into) },
+        }
+    }
+
+    fn next_order(&mut self, _: Now) -> Option<Order> {
+        self.orders.lock().expect("nobody panics with it").pop_front()
+    }
+}
+
+struct Office {
+    server: Running,
+    seen: Receiver<(String, Origin)>,
+    waiting: Receiver<PeerId>,
+    orders: Arc<Mutex<VecDeque<Order>>>,
+}
+
+impl Office {
+    fn open(listeners: Vec<Listen>) -> Result<Self> {
+        let ((seen_to, seen), (waiting_to, waiting)) = (channel(), channel());
+        let orders = Arc::new(Mutex::new(VecDeque::new()));
+        let mind = |_: &Handle| -> Box<dyn Mind> {
+            Box::new(Clerk { seen: seen_to.clone(), waiting: waiting_to.clone(), orders: Arc::clone(&orders) })
+        };
+        // One loop, as orders go to whoever asks first.
+        let server = Running::with_minds(Settings { loops: 1, listeners, ..Settings::default() }, mind)?;
+        Ok(Self { server, seen, waiting, orders })
+    }
+
+    fn order(&self, order: Order) {
+        self.orders.lock().expect("nobody panics with it").push_back(order);
+        self.server.handle().wake(0);
+    }
+
+    fn came(&self) -> Result<(String, Origin)> {
+        Ok(self.seen.recv_timeout(PATIENCE)?)
+    }
+}
+
+#[test]
+fn a_decision_may_come_later_and_nothing_is_heard_until_then() -> Result<()> {
+    for (protocol, refusal) in [(Protocol::V3_1_1, 4), (Protocol::V5, 0x86)] {
+        let office = Office::open(vec![local()])?;
+        let connect = |name: &str, user: &str| Connect::new(protocol, name).login(user, "");
+        let refused = RawClient::try_connect(office.server.port(), &connect("refused", "no"))?;
+        assert_eq!(refused.1, refusal);
+        for (verdict, code) in
+            [(Verdict::Admitted { username: None }, 0), (Verdict::Refused(ReasonCode::BadUserNameOrPassword), refusal)]
+        {
+            let mut client = RawClient::open(office.server.port(), protocol)?;
+            // PINGREQ directly behind CONNECT [MQTT-3.1.4-5].
+            client.send(&[&connect("c", "later").encode()[..], b"\xc0\x00"].concat())?;
+            let peer = office.waiting.recv_timeout(PATIENCE)?;
+            client.send(b"\xc0\x00")?;
+            office.order(Order::Decided(peer, verdict));
+            let connack = client.expect("CONNACK", |packet| matches!(packet, midge_testkit::Packet::ConnAck { .. }))?;
+            assert!(matches!(connack, midge_testkit::Packet::ConnAck { code: found, .. } if found == code), "{connack:?}");
+            if code == 0 {
+                for _ in 0..2 {
+                    client.expect("PINGRESP", |packet| matches!(packet, midge_testkit::Packet::PingResp))?;
+                }
+                client.disconnect()?;
+            } else {
+                client.closed(PATIENCE)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_decision_for_a_client_that_is_gone_does_no_harm() -> Result<()> {
+    let office = Office::open(vec![local()])?;
+    let mut client = RawClient::open(office.server.port(), Protocol::V5)?;
+    client.send(&Connect::new(Protocol::V5, "gone").login("later", "").encode())?;
+    let peer = office.waiting.recv_timeout(PATIENCE)?;
+    drop(client);
+    office.order(Order::Decided(peer, Verdict::Admitted { username: None }));
+    RawClient::connect(office.server.port(), &Connect::new(Protocol::V5, "next"))?.ping(PATIENCE)
+}
+
+#[test]
+fn a_proxy_says_where_a_client_comes_from() -> Result<()> {
+    let office = Office::open(vec![Listen { proxy: true, ..local() }])?;
+    let port = office.server.port();
+    let check = |header: &[u8], size: usize, expected: Option<&str>| -> Result<()> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        for part in [header, &Connect::new(Protocol::V5, "c").encode()].concat().chunks(size) {
+            stream.write_all(part)?;
+        }
+        let (_, origin) = office.came()?;
+        let expected = expected.map_or(stream.local_addr()?, |address| address.parse().expect("an address"));
+        assert_eq!(origin.address, Some(expected));
+        Ok(())
+    };
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc6\x33\x64\x02\x12\x67\x07\x5b";
+    for size in [1, 1000] {
+        check(b"PROXY TCP4 192.0.2.1 198.51.100.2 4711 1883\r\n", size, Some("192.0.2.1:4711"))?;
+        check(v2, size, Some("192.0.2.1:4711"))?;
+        check(b"PROXY UNKNOWN\r\n", size, None)?;
+    }
+    // Without a header nobody gets in.
+    let mut client = RawClient::open(port, Protocol::V5)?;
+    client.send(&Connect::new(Protocol::V5, "c").encode())?;
+    assert_eq!(client.closed(PATIENCE)?, None);
+    Ok(())
+}
+
+#[test]
+fn a_certificate_says_who_a_client_is() -> Result<()> {
+    let certs = Certs::new()?;
+    let alice = certs.client("alice")?;
+    let files = TlsFiles {
+        certificates: certs.server.cert.clone(),
+        key: certs.server.key.clone(),
+        client_authorities: Some(certs.ca.clone()),
+        client_certificate_required: false,
+    };
+    let office = Office::open(vec![Listen { tls: Some(files), ..local() }])?;
+    let (ca, cert, key) = (certs.ca.to_str(), alice.cert.to_str(), alice.key.to_str());
+    let (ca, cert, key) = (ca.expect("ASCII"), cert.expect("ASCII"), key.expect("ASCII"));
+    let publish = ["--cafile", ca, "-t", "t", "-m", "x"];
+    mosquitto_pub(MosquittoVersion::V2_1_2, office.server.port(), &publish)?.success()?;
+    assert_eq!(office.came()?.1.certificate, None);
+    mosquitto_pub(MosquittoVersion::V2_1_2, office.server.port(), &[&publish[..], &["--cert", cert, "--key", key]].concat())?
+        .success()?;
+    let certificate = office.came()?.1.certificate.expect("a certificate");
+    assert!(certificate.windows(5).any(|bytes| bytes == b"alice"));
+    Ok(())
+}
