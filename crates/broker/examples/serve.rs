@@ -1,4 +1,4 @@
-//! Serves MQTT without users and without a journal, to try and to measure.
+//! Serves MQTT without users and journal, to try and measure.
 //!
 //! `serve [LOOPS] [ADDRESS…]`; ends when its standard input does.
 

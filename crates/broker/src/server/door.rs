@@ -1,4 +1,4 @@
-//! What the event loops ask about clients, and a door open to all.
+//! What the loops ask about clients, and an open door.
 //!
 //! Each loop has a [`Mind`] of its own, so that no answer needs a lock.
 

@@ -1,4 +1,4 @@
-//! Bytes come in any portions, and what is wrong is answered as the standards say.
+//! Bytes come in any portions; wrong ones are answered.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};

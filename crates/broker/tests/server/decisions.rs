@@ -1,4 +1,4 @@
-//! Clients are let in or not, at once or later, knowing where they come from.
+//! Clients are let in or not, at once or later.
 
 use std::collections::VecDeque;
 use std::io::Write;

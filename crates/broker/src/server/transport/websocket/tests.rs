@@ -1,4 +1,4 @@
-//! Requests and frames as RFC 6455 has them, and as it forbids them.
+//! Requests and frames as RFC 6455 has and forbids them.
 
 use super::*;
 
