@@ -16,11 +16,30 @@
 //! * **Errors**: after a failed write or fsync nothing is confirmed by that file again. What was not confirmed is kept, and written to a new file every [`Settings::retry`] until that works; meanwhile [`Journal::health`] is [`Health::Stuck`], nothing is acknowledged, and the memory fills up to its bound.
 //! * **Bounds**: see [`Settings`]; each has a counter in [`Counters`].
 
+mod chain;
+mod codec;
+mod compact;
+mod disk;
+mod format;
+mod live;
+mod lock;
+mod log;
+mod queue;
+mod recover;
+mod writer;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use midge_engine::record::{Record, State};
+
+use disk::{Directory, Disk};
+use lock::Lock;
+use queue::{Flow, MemberState, Queue};
+use writer::Writer;
 
 /// What the journal bears.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,15 +205,29 @@ pub struct Counters {
     pub log_bytes: u64,
 }
 
+/// Up to how many bytes a buffer is kept when it isn't needed.
+const SPARE: usize = 1 << 20;
+
 /// The journal of a server.
 ///
 /// Dropping it writes what was appended, like [`Journal::close`], but tells nobody when that fails.
 #[derive(Debug)]
-pub struct Journal {}
+pub struct Journal {
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<Result<(), JournalError>>>,
+    _lock: Option<Lock>,
+}
 
 /// What one event loop has of the journal.
 #[derive(Debug)]
-pub struct Handle {}
+pub struct Handle {
+    queue: Arc<Queue>,
+    member: usize,
+    state: Arc<MemberState>,
+    /// What is being encoded.
+    bytes: Vec<u8>,
+    last: u64,
+}
 
 impl Journal {
     /// Opens the journal in a directory, which is made where it is missing, and reads it.
@@ -202,35 +235,65 @@ impl Journal {
     /// # Errors
     /// Another process has the directory; the files are damaged or of a later version; they can't be read or written.
     pub fn open(directory: &Path, settings: &Settings) -> Result<(Self, Recovered), JournalError> {
-        let _ = (directory, settings);
-        Ok((Self {}, Recovered { state: State::default(), report: Report::default() }))
+        let disk = Directory::new(directory).map_err(|cause| JournalError::io(directory, "making the directory", cause))?;
+        let lock = Lock::take(directory)?;
+        let (mut journal, recovered) = Self::open_on(Arc::new(disk), settings)?;
+        journal._lock = Some(lock);
+        Ok((journal, recovered))
     }
 
     /// Returns what an event loop needs; `wake` is called on the journal's thread when [`Handle::committed`] has grown or [`Handle::room`] is there again, and must not block.
     #[must_use]
     pub fn handle(&self, wake: Arc<dyn Fn() + Send + Sync>) -> Handle {
-        let _ = wake;
-        Handle {}
+        let (member, state) = self.queue.join(wake);
+        Handle { queue: Arc::clone(&self.queue), member, state, bytes: Vec::new(), last: 0 }
     }
 
     /// Returns whether it writes.
     #[must_use]
     pub fn health(&self) -> Health {
-        Health::Writing
+        self.queue.health()
     }
 
     /// Returns what has happened.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters::default()
+        self.queue.counters()
     }
 
-    /// Writes what was appended and gives the directory free.
+    /// Writes what was appended and gives the directory free. What is appended later is not written, and never counted by [`Handle::committed`].
     ///
     /// # Errors
     /// Not all could be written: one more attempt is made, if the last one failed.
-    pub fn close(self) -> Result<(), JournalError> {
-        Ok(())
+    pub fn close(mut self) -> Result<(), JournalError> {
+        self.end()
+    }
+
+    fn open_on(disk: Arc<dyn Disk>, settings: &Settings) -> Result<(Self, Recovered), JournalError> {
+        let (recovered, start) = recover::recover(&*disk)?;
+        let queue = Arc::new(Queue::new(settings.queue_bytes));
+        let path = disk.path().to_owned();
+        let writer = Writer::new(disk, Arc::clone(&queue), settings.clone(), start);
+        let told = Arc::clone(&queue);
+        let thread = std::thread::Builder::new()
+            .name("midge-journal".to_owned())
+            .spawn(move || catch_unwind(AssertUnwindSafe(|| writer.run())).unwrap_or_else(|_| Err(told.panicked())));
+        let thread = thread.map_err(|cause| JournalError::io(&path, "making a thread", cause))?;
+        Ok((Self { queue, thread: Some(thread), _lock: None }, recovered))
+    }
+
+    fn end(&mut self) -> Result<(), JournalError> {
+        self.queue.stop();
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        thread.join().unwrap_or_else(|_| Err(self.queue.panicked()))
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            ::log::error!("journal: {}", describe(&error));
+        }
     }
 }
 
@@ -239,19 +302,48 @@ impl Handle {
     ///
     /// Returns whether there is room for more; the batch is taken in any case. It never waits for the disk.
     pub fn append(&mut self, batch: &mut Vec<Record>, last: u64) -> Room {
-        let _ = last;
+        if batch.is_empty() && last <= self.last {
+            return self.room();
+        }
+        self.last = last;
+        self.bytes.clear();
+        let mut flow = Flow::default();
+        for record in &*batch {
+            match record {
+                Record::Queued { .. } => flow.queued += 1,
+                Record::Done { .. } => flow.gone += 1,
+                _ => {}
+            }
+            codec::encode(record, &mut self.bytes);
+        }
+        let room = self.queue.append(self.member, &self.bytes, last, batch.len() as u64, flow);
         batch.clear();
-        Room::Free
+        self.bytes.shrink_to(SPARE);
+        room
     }
 
     /// Returns up to which number all records of this loop are on disk.
     #[must_use]
     pub fn committed(&self) -> u64 {
-        0
+        self.state.committed()
     }
 
     /// Returns whether there is room now.
     pub fn room(&self) -> Room {
-        Room::Free
+        self.queue.room()
+    }
+}
+
+impl JournalError {
+    fn io(path: &Path, action: &'static str, cause: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), action, cause }
+    }
+}
+
+/// Returns an error with its cause, in one line.
+fn describe(error: &JournalError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
