@@ -26,6 +26,8 @@ mod lock;
 mod log;
 mod queue;
 mod recover;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
