@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         listeners.push(Listen::tcp(([127, 0, 0, 1], 1883).into()));
     }
     let settings = Settings { loops, listeners, ..Settings::default() };
-    let server = Server::start(settings, &Beginning { state: &State::default(), keeper: None }, |_, _| Box::new(OpenDoor))?;
+    let server = Server::start(settings, &Beginning { state: &State::default(), journal: None }, |_, _| Box::new(OpenDoor))?;
     for address in server.addresses() {
         println!("{address}");
     }

@@ -12,6 +12,7 @@ mod listen;
 mod mailbox;
 mod output;
 mod peer;
+mod records;
 mod seldom;
 mod settings;
 mod shared;
@@ -34,10 +35,11 @@ use midge_engine::shard::Shard;
 use mio::Poll;
 use rustls::ServerConfig;
 
+use crate::journal::Journal;
+
 pub use door::{Hello, Mind, OpenDoor, Order, Verdict};
 pub use peer::{Origin, PeerId};
 pub use settings::{Address, Limits, Listen, Settings};
-pub use shared::Keeper;
 pub use traffic::Traffic;
 pub use transport::tls::{TlsError, TlsFiles};
 pub use transport::websocket::Settings as WebSocketSettings;
@@ -45,6 +47,7 @@ pub use transport::websocket::Settings as WebSocketSettings;
 use event_loop::{EventLoop, MAILBOX};
 use listen::Listener;
 use mailbox::{Mail, Mailbox};
+use records::Records;
 use shared::{Clock, Shared};
 use transport::Kind;
 
@@ -89,17 +92,12 @@ pub struct Server {
 pub struct Handle(Arc<Shared>);
 
 /// What a server begins with.
+#[derive(Debug)]
 pub struct Beginning<'a> {
     /// What was kept when it ended.
     pub state: &'a State,
-    /// Who keeps what must survive; needed where the engine's settings ask for persistence.
-    pub keeper: Option<Arc<dyn Keeper>>,
-}
-
-impl std::fmt::Debug for Beginning<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Beginning").field("state", &self.state).finish_non_exhaustive()
-    }
+    /// What keeps what must survive; without, nothing does, and nothing waits for it.
+    pub journal: Option<&'a Journal>,
 }
 
 impl Server {
@@ -108,10 +106,11 @@ impl Server {
     /// # Errors
     /// When an address can't be bound or a thread can't be started.
     pub fn start(
-        settings: Settings,
+        mut settings: Settings,
         beginning: &Beginning<'_>,
         mut mind: impl FnMut(Place, &Handle) -> Box<dyn Mind>,
     ) -> Result<Self, StartError> {
+        settings.engine.persistence = beginning.journal.is_some();
         let certificates = settings.listeners.iter().map(certificates).collect::<Result<Vec<_>, _>>()?;
         let listeners = bind(&settings, &certificates)?;
         let addresses: Vec<Address> = listeners.iter().map(Listener::address).collect::<io::Result<_>>()?;
@@ -122,7 +121,6 @@ impl Server {
             key: HashKey::new(random_key()),
             clock: Clock::start(),
             mailboxes,
-            keeper: beginning.keeper.clone(),
             certificates: certificates.into_iter().map(|config| config.map(ArcSwap::new)).collect(),
             sockets: AtomicUsize::new(0),
             settings,
@@ -137,6 +135,10 @@ impl Server {
         for (((place, poll), shard), mind) in places.zip(polls).zip(shards).zip(minds) {
             let mut event_loop = EventLoop::new(place, poll, Arc::clone(&shared), shard, mind);
             event_loop.listeners.open(listeners.take().unwrap_or_default(), &shared.settings.limits, event_loop.poll.registry())?;
+            event_loop.journal = beginning.journal.map(|journal| {
+                let handle = server.handle.clone();
+                Records::new(journal.handle(Arc::new(move || handle.wake(place.event_loop))))
+            });
             let sender = sender.clone();
             let run = move || {
                 let drained = || {
@@ -186,13 +188,6 @@ impl Server {
 }
 
 impl Handle {
-    /// Tells a loop that its records are on disk up to the one of number `last`.
-    pub fn committed(&self, event_loop: u8, last: u64) {
-        if let Some(mailbox) = self.0.mailboxes.get(usize::from(event_loop)) {
-            mailbox.send(Mail::Committed(last));
-        }
-    }
-
     /// Has a loop ask its [`Mind::next_order`].
     pub fn wake(&self, event_loop: u8) {
         if let Some(mailbox) = self.0.mailboxes.get(usize::from(event_loop)) {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use midge_core::time::Now;
 use midge_engine::exchange::{Place, ToLoop};
 use midge_engine::permission::Turn;
-use midge_engine::record::Record;
 use midge_engine::shard::{ConnectionId, Event, Shard};
 use mio::{Events, Poll, Token};
 use slab::Slab;
@@ -17,8 +16,9 @@ use slab::Slab;
 use super::deadlines::Deadlines;
 use super::door::{Mind, Order};
 use super::listen::Listeners;
-use super::mailbox::{Inbox, Mail};
+use super::mailbox::{Inbox, Mail, Mailbox};
 use super::peer::{Peer, PeerId, Phase};
+use super::records::Records;
 use super::seldom::Seldom;
 use super::shared::Shared;
 use super::traffic::Traffic;
@@ -29,7 +29,7 @@ const SHARE: usize = 64 << 10;
 /// Events taken from the operating system in one turn.
 const EVENTS: usize = 1024;
 
-/// How long a loop waits for another that lags behind.
+/// How long a loop waits for another that lags behind, or for the journal.
 const PATIENCE: Duration = Duration::from_millis(1);
 
 /// The token of the mailbox; the tokens below belong to listeners, from the top.
@@ -65,9 +65,9 @@ pub(super) struct EventLoop {
     /// Whether nobody is let in any more.
     pub(super) stopping: bool,
     pub(super) finished: bool,
+    pub(super) journal: Option<Records>,
     inbox: Inbox,
     outbox: Vec<ToLoop>,
-    records: Vec<Record>,
 }
 
 /// Makes a [`Turn`] of fields, so that other fields can be changed meanwhile.
@@ -104,7 +104,7 @@ impl EventLoop {
             finished: false,
             inbox: Inbox::default(),
             outbox: Vec::new(),
-            records: Vec::new(),
+            journal: None,
         }
     }
 
@@ -126,7 +126,8 @@ impl EventLoop {
     }
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        let crowded = self.shared.mailboxes.iter().any(super::mailbox::Mailbox::is_crowded);
+        let full = self.journal.as_mut().is_some_and(Records::is_full);
+        let crowded = full || self.shared.mailboxes.iter().any(Mailbox::is_crowded);
         let timeout = if crowded { Some(PATIENCE) } else { self.timeout() };
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
@@ -144,6 +145,9 @@ impl EventLoop {
         self.accept();
         self.read_again(again, crowded);
         self.take_mail();
+        if let Some(last) = self.journal.as_mut().and_then(Records::newly_committed) {
+            self.shard.committed(last, &turn!(self));
+        }
         self.take_orders();
         self.shard.advance(&turn!(self));
         self.pass_deadlines();
@@ -204,7 +208,6 @@ impl EventLoop {
                 self.begin(transport, Box::new(origin));
             }
             Mail::Arrived(arrived) => self.arrived(*arrived),
-            Mail::Committed(last) => self.shard.committed(last, &turn!(self)),
             Mail::Stop => self.send_all_away(),
             Mail::Finish => self.finished = true,
         }
@@ -239,11 +242,8 @@ impl EventLoop {
                 self.shared.mailboxes[usize::from(other)].tell(&mut self.outbox);
             }
         }
-        if let Some(keeper) = &self.shared.keeper {
-            let last = self.shard.take_records(&mut self.records);
-            if !self.records.is_empty() {
-                keeper.keep(self.place.event_loop, std::mem::take(&mut self.records), last);
-            }
+        if let Some(journal) = &mut self.journal {
+            journal.append(&mut self.shard);
         }
     }
 

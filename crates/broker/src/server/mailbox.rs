@@ -25,8 +25,6 @@ pub(super) enum Mail {
     Accepted(Box<(Transport, Origin)>),
     /// A client that belongs here has come to another loop.
     Arrived(Box<Arrived>),
-    /// The journal has all records up to this number on disk.
-    Committed(u64),
     /// Clients are to be sent away, and nobody let in any more.
     Stop,
     /// All loops are empty; what they told each other is to be kept, and then the thread ends.

@@ -9,7 +9,6 @@ use std::time::{Instant, SystemTime};
 use arc_swap::ArcSwap;
 use midge_core::time::Now;
 use midge_engine::hash::HashKey;
-use midge_engine::record::Record;
 use midge_mqtt::{Peer as Sender, Rules};
 
 use rustls::ServerConfig;
@@ -18,30 +17,16 @@ use super::mailbox::Mailbox;
 use super::settings::Settings;
 use super::transport::Kind;
 
-/// Keeps what must survive a crash.
-pub trait Keeper: Send + Sync {
-    /// Takes a batch of a loop's records, which ends with the record of number `last`.
-    ///
-    /// All of it is kept or nothing; once it is on disk, [`super::Handle::committed`] is called.
-    fn keep(&self, event_loop: u8, batch: Vec<Record>, last: u64);
-}
-
+#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) key: HashKey,
     pub(super) clock: Clock,
     pub(super) mailboxes: Vec<Mailbox>,
-    pub(super) keeper: Option<Arc<dyn Keeper>>,
     /// The certificates of each listener as they are now.
     pub(super) certificates: Vec<Option<ArcSwap<ServerConfig>>>,
     /// Sockets of all loops.
     pub(super) sockets: AtomicUsize,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
-    }
 }
 
 impl Shared {

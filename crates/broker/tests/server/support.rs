@@ -39,7 +39,7 @@ impl Running {
         if settings.listeners.is_empty() {
             settings.listeners.push(local());
         }
-        let beginning = Beginning { state: &State::default(), keeper: None };
+        let beginning = Beginning { state: &State::default(), journal: None };
         Ok(Self(Some(Server::start(settings, &beginning, |_, handle| mind(handle))?)))
     }
 
