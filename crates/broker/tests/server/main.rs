@@ -3,12 +3,14 @@
 //! * [`clients`]: what Mosquitto's commands see, of all versions of the protocol.
 //! * [`bytes`]: packets cut, glued, broken, and where they lead.
 //! * [`decisions`]: what is decided about clients, at once and later, and what the decision rests on.
+//! * [`durability`]: what was acknowledged is there after a crash.
 //! * [`limits`]: what happens at each bound.
 //! * [`transports`]: TLS, WebSocket, Unix sockets, and proxies.
 
 mod bytes;
 mod clients;
 mod decisions;
+mod durability;
 mod limits;
 mod support;
 mod transports;

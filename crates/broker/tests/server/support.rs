@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Result;
+use midge_broker::journal::Journal;
 use midge_broker::server::{Address, Beginning, Handle, Limits, Listen, Mind, OpenDoor, Server, Settings};
 use midge_engine::record::State;
 
@@ -41,6 +42,13 @@ impl Running {
         }
         let beginning = Beginning { state: &State::default(), journal: None };
         Ok(Self(Some(Server::start(settings, &beginning, |_, handle| mind(handle))?)))
+    }
+
+    /// Starts a server with what a journal has kept.
+    pub(crate) fn with_journal(loops: u8, journal: &Journal, state: &State) -> Result<Self> {
+        let settings = Settings { loops, listeners: vec![local()], ..Settings::default() };
+        let beginning = Beginning { state, journal: Some(journal) };
+        Ok(Self(Some(Server::start(settings, &beginning, |_, _| Box::new(OpenDoor))?)))
     }
 
     /// Returns the port of the first listener.
