@@ -104,7 +104,7 @@ impl Shard {
         routing.after = routing.after.max(after);
         let Some(packet_id) = packet_id else {
             routing.queued += usize::from(slot == super::NONE);
-            return self.enqueue(to.session, pending);
+            return self.enqueue(to, pending);
         };
         let qos = pending.qos;
         // After a crash, nobody would know that it was sent, or under which packet identifier.
@@ -151,10 +151,13 @@ impl Shard {
     }
 
     /// Adds a message to a session's queue; something may have to give way.
-    fn enqueue(&mut self, session: u32, pending: Pending) {
-        let Some(known) = self.sessions.get_mut(session) else { return };
+    fn enqueue(&mut self, to: &Addressed<'_>, pending: Pending) {
+        let Some(known) = self.sessions.get_mut(to.session) else { return };
         let settings = &self.settings;
-        let room = Room { messages: settings.max_queued_messages, bytes: settings.max_queued_bytes, when_full: settings.when_full };
+        let (messages, bytes, when_full) = (settings.max_queued_messages, settings.max_queued_bytes, settings.when_full);
+        // A patient sender goes on only once the queue is empty: what it brings at once is little.
+        let (messages, bytes) = if to.patient { (usize::MAX, usize::MAX) } else { (messages, bytes) };
+        let room = Room { messages, bytes, when_full };
         let key = known.key;
         let flow = known.flow.get_or_insert_default();
         self.counters.queued_messages -= flow.queue.len();
@@ -193,18 +196,18 @@ impl Shard {
             alias,
             max_packet: connection.max_packet,
         };
-        let written = forms.write(letter.message, letter.remaining, &target, outgoing);
+        let mut written = forms.write(letter.message, letter.remaining, &target, outgoing);
+        if let (Err(TooLarge), Some((aliases, alias))) = (written, connection.aliases.as_mut().zip(alias)) {
+            // It may fit without the alias, which nobody asked for.
+            aliases.unassign(alias);
+            written = forms.write(letter.message, letter.remaining, &Target { alias: None, ..target }, outgoing);
+        }
         match written {
             Ok(()) => {
                 self.counters.sent += 1;
                 connection.quota -= u16::from(stamp.qos > QoS::AtMostOnce).min(connection.quota);
             }
-            Err(TooLarge) => {
-                self.counters.too_large += 1;
-                if let Some((aliases, alias)) = connection.aliases.as_mut().zip(alias) {
-                    aliases.unassign(alias);
-                }
-            }
+            Err(TooLarge) => self.counters.too_large += 1,
         }
         list(connection, slot, &mut self.ready, self.emitter.committed());
         written
