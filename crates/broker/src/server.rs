@@ -13,9 +13,11 @@ mod mailbox;
 mod output;
 mod peer;
 mod records;
+mod report;
 mod seldom;
 mod settings;
 mod shared;
+mod sys;
 mod traffic;
 mod transport;
 
@@ -39,6 +41,7 @@ use crate::journal::Journal;
 
 pub use door::{Hello, Mind, OpenDoor, Order, Verdict};
 pub use peer::{Origin, PeerId};
+pub use report::Report;
 pub use settings::{Address, Limits, Listen, Settings};
 pub use traffic::Traffic;
 pub use transport::tls::{TlsError, TlsFiles};
@@ -48,6 +51,7 @@ use event_loop::{EventLoop, MAILBOX};
 use listen::Listener;
 use mailbox::{Mail, Mailbox};
 use records::Records;
+use report::Reports;
 use shared::{Clock, Shared};
 use transport::Kind;
 
@@ -122,6 +126,7 @@ impl Server {
             clock: Clock::start(),
             mailboxes,
             certificates: certificates.into_iter().map(|config| config.map(ArcSwap::new)).collect(),
+            reports: Reports::new(loops),
             sockets: AtomicUsize::new(0),
             settings,
         });
@@ -193,6 +198,12 @@ impl Handle {
         if let Some(mailbox) = self.0.mailboxes.get(usize::from(event_loop)) {
             mailbox.wake();
         }
+    }
+
+    /// Returns what all loops together have and have done, as of a second ago at most.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.0.reports.total()
     }
 
     /// Reads all certificates again; connections go on with what they began with.

@@ -167,6 +167,7 @@ impl EventLoop {
     ) -> Result<(), ReasonCode> {
         let connecting = Connecting { connect, client_id, username: username.map(|name| &**name), properties: &[] };
         let connection = self.shard.connect(&connecting, &turn!(self))?;
+        self.traffic.connects += 1;
         if self.peer_of.len() <= connection.slot() {
             self.peer_of.resize(connection.slot() + 1, u32::MAX);
         }

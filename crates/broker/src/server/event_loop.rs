@@ -19,8 +19,10 @@ use super::listen::Listeners;
 use super::mailbox::{Inbox, Mail, Mailbox};
 use super::peer::{Peer, PeerId, Phase};
 use super::records::Records;
+use super::report::{INTERVAL, Report};
 use super::seldom::Seldom;
 use super::shared::Shared;
+use super::sys::Sys;
 use super::traffic::Traffic;
 
 /// The share of a socket in one turn, in bytes, and the size of the loop's buffer.
@@ -66,6 +68,10 @@ pub(super) struct EventLoop {
     pub(super) stopping: bool,
     pub(super) finished: bool,
     pub(super) journal: Option<Records>,
+    sys: Option<Sys>,
+    /// When the next report is to be written, where something has happened since the last.
+    report_due: Option<Duration>,
+    reported: Duration,
     inbox: Inbox,
     outbox: Vec<ToLoop>,
 }
@@ -80,7 +86,11 @@ pub(super) use turn;
 
 impl EventLoop {
     pub(super) fn new(place: Place, poll: Poll, shared: Arc<Shared>, shard: Shard, mind: Box<dyn Mind>) -> Self {
+        let interval = shared.settings.sys_interval.filter(|_| place.event_loop == 0);
         Self {
+            sys: interval.map(Sys::new),
+            report_due: None,
+            reported: Duration::ZERO,
             now: shared.clock.now(),
             place,
             poll,
@@ -154,8 +164,29 @@ impl EventLoop {
         for connection in std::mem::take(&mut self.unwritten) {
             self.flush(connection);
         }
+        self.say_how_it_is();
         self.speak();
+        self.report();
         Ok(())
+    }
+
+    /// Publishes what the server says of itself.
+    fn say_how_it_is(&mut self) {
+        if let Some(sys) = self.sys.as_mut().filter(|sys| sys.next() <= self.now.monotonic) {
+            sys.publish(&self.shared.reports.total(), &mut self.shard, &turn!(self));
+        }
+    }
+
+    /// Writes the loop's report, unless the last is so new that it can wait.
+    fn report(&mut self) {
+        let due = self.reported + INTERVAL;
+        if self.now.monotonic < due {
+            self.report_due = Some(due);
+            return;
+        }
+        (self.reported, self.report_due) = (self.now.monotonic, None);
+        let report = Report { engine: self.shard.counters(), traffic: self.traffic };
+        self.shared.reports.put(self.place.event_loop, report);
     }
 
     /// Says everything that is to be said: to other loops, the journal, the clients.
@@ -180,7 +211,14 @@ impl EventLoop {
         if !self.again.is_empty() || !self.unwritten.is_empty() || self.listeners.is_ready() {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.shard.next_deadline(), self.arriving.next(), self.leaving.next(), self.listeners.next_deadline()];
+        let deadlines = [
+            self.shard.next_deadline(),
+            self.arriving.next(),
+            self.leaving.next(),
+            self.listeners.next_deadline(),
+            self.sys.as_ref().map(Sys::next),
+            self.report_due,
+        ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_sub(self.now.monotonic))
     }
 

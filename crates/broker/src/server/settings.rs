@@ -20,11 +20,19 @@ pub struct Settings {
     pub listeners: Vec<Listen>,
     /// What the sockets bear.
     pub limits: Limits,
+    /// How often the server says how it is under `$SYS/broker`; `None` never.
+    pub sys_interval: Option<Duration>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { loops: 1, engine: midge_engine::limits::Settings::default(), listeners: Vec::new(), limits: Limits::default() }
+        Self {
+            loops: 1,
+            engine: midge_engine::limits::Settings::default(),
+            listeners: Vec::new(),
+            limits: Limits::default(),
+            sys_interval: Some(Duration::from_secs(10)),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use midge_mqtt::{Peer as Sender, Rules};
 use rustls::ServerConfig;
 
 use super::mailbox::Mailbox;
+use super::report::Reports;
 use super::settings::Settings;
 use super::transport::Kind;
 
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     pub(super) mailboxes: Vec<Mailbox>,
     /// The certificates of each listener as they are now.
     pub(super) certificates: Vec<Option<ArcSwap<ServerConfig>>>,
+    /// How each loop is.
+    pub(super) reports: Reports,
     /// Sockets of all loops.
     pub(super) sockets: AtomicUsize,
 }

@@ -12,6 +12,8 @@ pub struct Traffic {
     pub packets_received: u64,
     /// Connections accepted.
     pub accepted: u64,
+    /// Clients let in.
+    pub connects: u64,
     /// Connections closed at once because there were as many as may be.
     pub refused_full: u64,
     /// Times that accepting had to wait because of the connect rate.

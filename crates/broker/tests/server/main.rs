@@ -5,6 +5,7 @@
 //! * [`decisions`]: what is decided about clients, at once and later, and what the decision rests on.
 //! * [`durability`]: what was acknowledged is there after a crash.
 //! * [`limits`]: what happens at each bound.
+//! * [`sys`]: what the server says of itself.
 //! * [`transports`]: TLS, WebSocket, Unix sockets, and proxies.
 
 mod bytes;
@@ -13,4 +14,5 @@ mod decisions;
 mod durability;
 mod limits;
 mod support;
+mod sys;
 mod transports;
