@@ -3,6 +3,7 @@
 //! One thread for each event loop, which owns its clients: their sockets, sessions and what waits for them.
 //! Loops tell each other what concerns them in batches; they share no lock that is taken per message.
 
+mod admission;
 mod arrival;
 mod deadlines;
 mod door;
@@ -14,6 +15,7 @@ mod output;
 mod peer;
 mod records;
 mod report;
+mod seats;
 mod seldom;
 mod settings;
 mod shared;
@@ -22,8 +24,8 @@ mod traffic;
 mod transport;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, atomic::AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ use arc_swap::ArcSwap;
 use midge_core::time::Now;
 use midge_engine::exchange::Place;
 use midge_engine::hash::HashKey;
+use midge_engine::message::Message;
 use midge_engine::permission::Turn;
 use midge_engine::record::State;
 use midge_engine::shard::Shard;
@@ -39,7 +42,7 @@ use rustls::ServerConfig;
 
 use crate::journal::Journal;
 
-pub use door::{Hello, Mind, OpenDoor, Order, Verdict};
+pub use door::{Admission, Authentication, Hello, Mind, OpenDoor, Order, Verdict};
 pub use peer::{Origin, PeerId};
 pub use report::Report;
 pub use settings::{Address, Limits, Listen, Settings};
@@ -52,6 +55,7 @@ use listen::Listener;
 use mailbox::{Mail, Mailbox};
 use records::Records;
 use report::Reports;
+use seats::Seats;
 use shared::{Clock, Shared};
 use transport::Kind;
 
@@ -127,7 +131,7 @@ impl Server {
             mailboxes,
             certificates: certificates.into_iter().map(|config| config.map(ArcSwap::new)).collect(),
             reports: Reports::new(loops),
-            sockets: AtomicUsize::new(0),
+            seats: Arc::new(Seats::new(&settings)),
             settings,
         });
         let handle = Handle(Arc::clone(&shared));
@@ -204,6 +208,13 @@ impl Handle {
     #[must_use]
     pub fn report(&self) -> Report {
         self.0.reports.total()
+    }
+
+    /// Publishes a message of the server's own, asking nobody.
+    pub fn publish(&self, message: Arc<Message>) {
+        if let Some(mailbox) = self.0.mailboxes.first() {
+            mailbox.send(Mail::Publish(message));
+        }
     }
 
     /// Reads all certificates again; connections go on with what they began with.

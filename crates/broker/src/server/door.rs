@@ -9,7 +9,7 @@ use midge_core::topic::TopicName;
 use midge_engine::permission::{Client, Permissions};
 use midge_engine::shard::{ConnectionId, SessionId};
 use midge_engine::tree::SubscriptionFilter;
-use midge_mqtt::{Connect, PropertyId, ReasonCode};
+use midge_mqtt::{Auth, Connect, Property, PropertyId, QoS, ReasonCode, RetainHandling};
 
 use super::peer::{Origin, PeerId};
 
@@ -29,15 +29,39 @@ pub struct Hello<'a> {
 /// Whether a client is let in.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// It is, under the username that it proved.
-    Admitted {
-        /// The username.
-        username: Option<Arc<str>>,
-    },
+    /// It is.
+    Admitted(Admission),
+    /// It has to say more: it gets AUTH, and what it answers goes to [`Mind::respond`].
+    Challenge(Authentication),
     /// It isn't.
     Refused(ReasonCode),
     /// That isn't known yet: [`Mind::next_order`] will say.
     Later,
+}
+
+/// What is known of a client that is let in.
+#[derive(Clone, Debug, Default)]
+pub struct Admission {
+    /// The username that it proved.
+    pub username: Option<Arc<str>>,
+    /// The last word of enhanced authentication, for CONNACK or AUTH.
+    pub authentication: Option<Authentication>,
+}
+
+/// One step of enhanced authentication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authentication {
+    /// The method, the same in every step [MQTT-4.12.0-5].
+    pub method: Box<str>,
+    /// The data; `None` where there are none.
+    pub data: Option<Box<[u8]>>,
+}
+
+impl Authentication {
+    pub(super) fn properties(&self) -> Vec<Property<'_>> {
+        let data = self.data.as_deref().map(Property::AuthenticationData);
+        std::iter::once(Property::AuthenticationMethod(&self.method)).chain(data).collect()
+    }
 }
 
 /// What is to be done with a client.
@@ -50,6 +74,28 @@ pub enum Order {
     Disconnect(ConnectionId, ReasonCode),
     /// The session is to be ended.
     End(SessionId, ReasonCode),
+    /// The session is to be subscribed, on the server's own account.
+    Subscribe {
+        /// Which session.
+        session: SessionId,
+        /// The filter, `$share/NAME/` included.
+        filter: Box<str>,
+        /// The maximum QoS.
+        qos: QoS,
+        /// Whether the client's own messages are kept from it.
+        no_local: bool,
+        /// Whether the retain flag is passed on as it was published.
+        retain_as_published: bool,
+        /// Whether retained messages are sent.
+        retain_handling: RetainHandling,
+    },
+    /// A subscription of the session is to be withdrawn, by whomever it was made.
+    Unsubscribe {
+        /// Which session.
+        session: SessionId,
+        /// The filter, `$share/NAME/` included.
+        filter: Box<str>,
+    },
 }
 
 /// Decides about the clients of one loop.
@@ -60,7 +106,13 @@ pub trait Mind: Send {
     /// Decides whether a client is let in; it must not wait for anything.
     fn admit(&mut self, hello: &Hello<'_>, now: Now) -> Verdict;
 
-    /// Learns which session and connection a client got that was let in.
+    /// Decides after what a client said by AUTH: one that was challenged, or one that is connected and proves itself again.
+    fn respond(&mut self, peer: PeerId, auth: &Auth<'_>, now: Now) -> Verdict {
+        let _ = (peer, auth, now);
+        Verdict::Refused(ReasonCode::ProtocolError)
+    }
+
+    /// Learns which session and connection a client got that was let in; what [`Mind::next_order`] says then is done directly behind CONNACK.
     fn connected(&mut self, peer: PeerId, session: SessionId, connection: ConnectionId) {
         let _ = (peer, session, connection);
     }
@@ -100,7 +152,7 @@ impl Mind for OpenDoor {
         if hello.connect.properties.contains(PropertyId::AuthenticationMethod) {
             return Verdict::Refused(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
         }
-        Verdict::Admitted { username: hello.connect.username.map(Into::into) }
+        Verdict::Admitted(Admission { username: hello.connect.username.map(Into::into), authentication: None })
     }
 }
 

@@ -10,6 +10,7 @@ use midge_core::time::Now;
 use midge_engine::exchange::{Place, ToLoop};
 use midge_engine::permission::Turn;
 use midge_engine::shard::{ConnectionId, Event, Shard};
+use midge_mqtt::Subscription;
 use mio::{Events, Poll, Token};
 use slab::Slab;
 
@@ -132,6 +133,7 @@ impl EventLoop {
                 drained();
             }
         }
+        self.put_report();
         Ok(())
     }
 
@@ -185,6 +187,10 @@ impl EventLoop {
             return;
         }
         (self.reported, self.report_due) = (self.now.monotonic, None);
+        self.put_report();
+    }
+
+    fn put_report(&self) {
         let report = Report { engine: self.shard.counters(), traffic: self.traffic };
         self.shared.reports.put(self.place.event_loop, report);
     }
@@ -246,17 +252,30 @@ impl EventLoop {
                 self.begin(transport, Box::new(origin));
             }
             Mail::Arrived(arrived) => self.arrived(*arrived),
+            Mail::Publish(message) => {
+                self.shard.publish(message.view(), &turn!(self));
+            }
             Mail::Stop => self.send_all_away(),
             Mail::Finish => self.finished = true,
         }
     }
 
-    fn take_orders(&mut self) {
+    pub(super) fn take_orders(&mut self) {
         while let Some(order) = self.mind.next_order(self.now) {
             match order {
                 Order::Decided(peer, verdict) => self.decided(peer, verdict),
                 Order::Disconnect(connection, reason) => self.shard.disconnect(connection, reason, &turn!(self)),
                 Order::End(session, reason) => self.shard.end(session, reason, &turn!(self)),
+                Order::Subscribe { session, filter, qos, no_local, retain_as_published, retain_handling } => {
+                    let subscription = Subscription { filter: &filter, qos, no_local, retain_as_published, retain_handling };
+                    let reason = self.shard.subscribe(session, &subscription, &turn!(self));
+                    if reason.is_failure() && self.broken.now(self.now.monotonic).is_some() {
+                        log::warn!("a client can't be subscribed to {}: {reason}", filter.escape_debug());
+                    }
+                }
+                Order::Unsubscribe { session, filter } => {
+                    self.shard.unsubscribe(session, &filter);
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ use mio::event::Event;
 
 use super::event_loop::{EventLoop, turn};
 use super::peer::Phase;
+use super::transport::Opened;
 
 /// Memory of a partial packet is taken for the whole of it once this much has come: an announced size alone costs nothing.
 const EARNEST: usize = 16 << 10;
@@ -60,7 +61,7 @@ impl EventLoop {
         let Some(peer) = self.peers.get_mut(slot as usize) else { return };
         let wanted = match peer.phase {
             Phase::New(_) | Phase::Closing { .. } | Phase::Lingering => true,
-            Phase::Asked(_) => false,
+            Phase::Asked(ref asked) => asked.challenged,
             Phase::Open { id, .. } => self.shard.wants_input(id),
         };
         if !wanted {
@@ -96,8 +97,12 @@ impl EventLoop {
         let (mut clear, mut scratch) = (std::mem::take(&mut self.clear), std::mem::take(&mut self.scratch));
         clear.clear();
         let opened = peer.transport.open(raw, &mut clear, &mut scratch);
-        if let (Ok(opened), Phase::New(origin)) = (&opened, &mut peer.phase) {
-            origin.address = opened.address.or(origin.address);
+        if let (Ok(Opened { address: Some(address), .. }), Phase::New(origin)) = (&opened, &mut peer.phase) {
+            origin.address = Some(*address);
+            if !peer.transport.seat.set_address(address.ip()) {
+                self.traffic.refused_address += 1;
+                self.drop_peer(slot);
+            }
         }
         self.scratch = scratch;
         match opened {
@@ -110,12 +115,7 @@ impl EventLoop {
                 }
             }
             Err(error) => {
-                self.traffic.malformed += 1;
-                if let Some(times) = self.broken.now(self.now.monotonic) {
-                    log::warn!(
-                        "closing a connection: {error}; connections closed for what they sent since the last such line: {times}"
-                    );
-                }
+                self.note_malformed(&error);
                 self.part_from(slot);
             }
         }
@@ -136,6 +136,10 @@ impl EventLoop {
                     Some(length) => rest = &rest[length..],
                     None => return,
                 },
+                Phase::Asked(ref asked) if asked.challenged => match self.response(slot, rest) {
+                    Some(length) => rest = &rest[length..],
+                    None => return,
+                },
                 Phase::Asked(_) => return peer.partial.extend_from_slice(rest),
                 Phase::Closing { .. } | Phase::Lingering => return,
             }
@@ -148,6 +152,7 @@ impl EventLoop {
             let rules = match peer.phase {
                 Phase::New(_) => self.shared.rules(Sender::NewClient),
                 Phase::Open { version, .. } => self.shared.rules(Sender::Client(version)),
+                Phase::Asked(ref asked) if asked.challenged => self.shared.rules(Sender::Client(ProtocolVersion::V5)),
                 Phase::Asked(_) => break,
                 Phase::Closing { .. } | Phase::Lingering => return &[],
             };
@@ -182,7 +187,10 @@ impl EventLoop {
             match decode(&rules, input) {
                 Ok(Decoded::Packet(packet, length)) => {
                     self.traffic.packets_received += 1;
-                    self.packet(id, &packet);
+                    match packet {
+                        Packet::Auth(auth) => self.authenticate_again(slot, id, &auth),
+                        packet => self.shard.packet(id, &packet, &turn!(self)),
+                    }
                     input = &input[length..];
                 }
                 Ok(Decoded::Incomplete(_)) => {
@@ -196,15 +204,16 @@ impl EventLoop {
         }
     }
 
-    fn packet(&mut self, id: ConnectionId, packet: &Packet<'_>) {
-        self.shard.packet(id, packet, &turn!(self));
+    fn malformed(&mut self, id: ConnectionId, error: &DecodeError) {
+        self.note_malformed(error);
+        self.shard.malformed(id, error, &turn!(self));
     }
 
-    fn malformed(&mut self, id: ConnectionId, error: &DecodeError) {
+    /// Counts a connection that is closed for what it sent.
+    pub(super) fn note_malformed(&mut self, error: &dyn std::error::Error) {
         self.traffic.malformed += 1;
         if let Some(times) = self.broken.now(self.now.monotonic) {
             log::warn!("closing a connection: {error}; connections closed for what they sent since the last such line: {times}");
         }
-        self.shard.malformed(id, error, &turn!(self));
     }
 }

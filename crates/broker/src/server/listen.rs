@@ -4,9 +4,9 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcp};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener as StdUnix;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::net::{TcpListener, UnixListener};
@@ -37,7 +37,8 @@ pub(super) struct Listener {
 #[derive(Debug)]
 enum Accepting {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    /// With the path that is its own to remove.
+    Unix(UnixListener, Option<PathBuf>),
 }
 
 /// All listeners of a server, which one loop has.
@@ -59,9 +60,10 @@ impl Listener {
     /// # Errors
     /// When the address can't be bound.
     pub(super) fn bind(listen: &Listen, kind: Kind, limits: &Limits) -> io::Result<Self> {
+        let inherited = listen.inherited.as_ref().map(|socket| socket.try_clone()).transpose()?;
         let socket = match &listen.address {
             Address::Tcp(address) => {
-                let listener = StdTcp::bind(address)?;
+                let listener = inherited.map_or_else(|| StdTcp::bind(address), |socket| Ok(socket.into()))?;
                 // Accepted sockets inherit it, which saves a system call for each.
                 rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
                 rustix::net::listen(&listener, limits.backlog)?;
@@ -69,11 +71,11 @@ impl Listener {
                 Accepting::Tcp(TcpListener::from_std(listener))
             }
             Address::Unix(path) => {
-                remove_stale(path)?;
-                let listener = StdUnix::bind(path)?;
+                let own = inherited.is_none().then(|| path.clone());
+                let listener = inherited.map_or_else(|| bind_unix(path, listen.unix_mode), |socket| Ok(socket.into()))?;
                 rustix::net::listen(&listener, limits.backlog)?;
                 listener.set_nonblocking(true)?;
-                Accepting::Unix(UnixListener::from_std(listener), path.clone())
+                Accepting::Unix(UnixListener::from_std(listener), own)
             }
         };
         Ok(Self { socket, kind, ready: true })
@@ -83,7 +85,10 @@ impl Listener {
     pub(super) fn address(&self) -> io::Result<Address> {
         match &self.socket {
             Accepting::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?)),
-            Accepting::Unix(_, path) => Ok(Address::Unix(path.clone())),
+            Accepting::Unix(listener, _) => {
+                let address = listener.local_addr()?;
+                Ok(Address::Unix(address.as_pathname().map(Into::into).unwrap_or_default()))
+            }
         }
     }
 
@@ -97,11 +102,20 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Accepting::Unix(_, path) = &self.socket {
+        if let Accepting::Unix(_, Some(path)) = &self.socket {
             // Somebody else may have removed it.
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+fn bind_unix(path: &PathBuf, mode: Option<u32>) -> io::Result<StdUnix> {
+    remove_stale(path)?;
+    let listener = StdUnix::bind(path)?;
+    if let Some(mode) = mode {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(listener)
 }
 
 /// Removes the file of a Unix socket that nobody listens at any more.
@@ -212,23 +226,26 @@ impl EventLoop {
     }
 
     fn accepted(&mut self, socket: Socket, origin: Origin) {
-        let limit = self.shared.settings.limits.max_connections;
-        if self.shared.sockets.fetch_add(1, Ordering::Relaxed) >= limit {
-            self.shared.sockets.fetch_sub(1, Ordering::Relaxed);
+        let Some(mut seat) = self.shared.seats.take(origin.listener) else {
             self.traffic.refused_full += 1;
             if let Some(times) = self.listeners.full.now(self.now.monotonic) {
-                log::warn!("{limit} connections are open and no more allowed: {times} closed since the last such line");
+                log::warn!("as many connections are open as may be: {times} closed since the last such line");
             }
+            return;
+        };
+        let kind = &self.listeners.all[origin.listener].kind;
+        // Behind a proxy, the address comes later.
+        let address = origin.address.filter(|_| !kind.proxy);
+        if address.is_some_and(|address| !seat.set_address(address.ip())) {
+            self.traffic.refused_address += 1;
             return;
         }
         self.traffic.accepted += 1;
-        let kind = &self.listeners.all[origin.listener].kind;
         let kind = if kind.tls.is_some() { self.shared.kind(origin.listener) } else { kind.clone() };
-        let transport = match Transport::new(socket, &kind) {
+        let transport = match Transport::new(socket, &kind, seat) {
             Ok(transport) => transport,
             Err(error) => {
                 log::error!("cannot begin TLS: {error}");
-                self.shared.sockets.fetch_sub(1, Ordering::Relaxed);
                 return;
             }
         };

@@ -4,9 +4,10 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use midge_engine::exchange::ToLoop;
+use midge_engine::message::Message;
 use mio::{Registry, Token, Waker};
 
 use super::peer::Origin;
@@ -25,6 +26,8 @@ pub(super) enum Mail {
     Accepted(Box<(Transport, Origin)>),
     /// A client that belongs here has come to another loop.
     Arrived(Box<Arrived>),
+    /// The server publishes.
+    Publish(Arc<Message>),
     /// Clients are to be sent away, and nobody let in any more.
     Stop,
     /// All loops are empty; what they told each other is to be kept, and then the thread ends.

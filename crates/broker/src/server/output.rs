@@ -1,7 +1,6 @@
 //! Bytes go out, and connections end.
 
 use std::io::{ErrorKind, IoSlice};
-use std::sync::atomic::Ordering;
 
 use midge_engine::shard::ConnectionId;
 
@@ -145,7 +144,6 @@ impl EventLoop {
     /// Closes a socket at once.
     pub(super) fn drop_peer(&mut self, slot: u32) {
         let Some(peer) = self.peers.try_remove(slot as usize) else { return };
-        self.shared.sockets.fetch_sub(1, Ordering::Relaxed);
         match peer.phase {
             Phase::Open { id, .. } | Phase::Closing { id, .. } => self.forget(id),
             Phase::Asked(_) => self.mind.gone(PeerId { slot, serial: peer.serial }),

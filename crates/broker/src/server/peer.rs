@@ -69,6 +69,8 @@ pub(super) struct Asked {
     pub(super) frame: Vec<u8>,
     /// The client identifier that the client was given, as it has none of its own.
     pub(super) assigned: Option<Box<str>>,
+    /// Whether it is expected to say something: AUTH.
+    pub(super) challenged: bool,
 }
 
 impl Peer {

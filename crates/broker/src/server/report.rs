@@ -62,7 +62,7 @@ impl Report {
         self.engine.retained_messages = self.engine.retained_messages.max(other.engine.retained_messages);
         self.engine.retained_bytes = self.engine.retained_bytes.max(other.engine.retained_bytes);
         add!(self.traffic, other.traffic;
-            bytes_received bytes_sent packets_received accepted connects refused_full rate_pauses exhausted connect_timeouts malformed
+            bytes_received bytes_sent packets_received accepted connects refused_full refused_address refused_user rate_pauses exhausted connect_timeouts malformed
             refused_clients);
     }
 }

@@ -3,7 +3,10 @@
 //! Values that were checked already: nothing here reads a file or has a syntax.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::transport::tls::TlsFiles;
@@ -47,13 +50,26 @@ pub struct Listen {
     pub tls: Option<TlsFiles>,
     /// What is asked of clients of WebSocket; without, MQTT lies directly on the connection.
     pub websocket: Option<WebSocketSettings>,
+    /// Connections of this listener, beside those of all together.
+    pub max_connections: Option<usize>,
+    /// Who may connect to a Unix socket, as in chmod(2); `None` leaves it to the process's mask.
+    pub unix_mode: Option<u32>,
+    /// A socket that listens at the address already, such as one that systemd has passed.
+    pub inherited: Option<Arc<OwnedFd>>,
 }
 
 impl Listen {
     /// Returns a listener for plain MQTT over TCP.
     #[must_use]
     pub fn tcp(address: SocketAddr) -> Self {
-        Self { address: Address::Tcp(address), proxy: false, tls: None, websocket: None }
+        Self::at(Address::Tcp(address))
+    }
+
+    /// Returns a listener for plain MQTT.
+    #[must_use]
+    pub fn at(address: Address) -> Self {
+        let (tls, websocket, max_connections, unix_mode, inherited) = (None, None, None, None, None);
+        Self { address, proxy: false, tls, websocket, max_connections, unix_mode, inherited }
     }
 }
 
@@ -80,6 +96,10 @@ impl std::fmt::Display for Address {
 pub struct Limits {
     /// Connections of all listeners together; more are closed as soon as they are accepted.
     pub max_connections: usize,
+    /// Connections from one address; more are closed as soon as the address is known. `None` for no limit.
+    pub max_per_address: Option<NonZeroUsize>,
+    /// Connections of one user; more are refused with 0x97. `None` for no limit.
+    pub max_per_user: Option<NonZeroUsize>,
     /// Connections accepted in a second, of all listeners together; 0 for no limit. More wait in the backlog of the listener.
     pub connect_rate: u32,
     /// Connections that wait to be accepted, for each listener; the operating system may bear fewer.
@@ -96,6 +116,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 1_000_000,
+            max_per_address: None,
+            max_per_user: None,
             connect_rate: 0,
             backlog: 4096,
             connect_timeout: Duration::from_secs(10),

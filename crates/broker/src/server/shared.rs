@@ -3,7 +3,6 @@
 //! Nothing here is touched per message.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -15,6 +14,7 @@ use rustls::ServerConfig;
 
 use super::mailbox::Mailbox;
 use super::report::Reports;
+use super::seats::Seats;
 use super::settings::Settings;
 use super::transport::Kind;
 
@@ -28,8 +28,7 @@ pub(super) struct Shared {
     pub(super) certificates: Vec<Option<ArcSwap<ServerConfig>>>,
     /// How each loop is.
     pub(super) reports: Reports,
-    /// Sockets of all loops.
-    pub(super) sockets: AtomicUsize,
+    pub(super) seats: Arc<Seats>,
 }
 
 impl Shared {

@@ -14,8 +14,12 @@ pub struct Traffic {
     pub accepted: u64,
     /// Clients let in.
     pub connects: u64,
-    /// Connections closed at once because there were as many as may be.
+    /// Connections closed at once because there were as many as may be, together or at their listener.
     pub refused_full: u64,
+    /// Connections closed because there were as many from their address as may be.
+    pub refused_address: u64,
+    /// Clients refused because their user had as many connections as may be.
+    pub refused_user: u64,
     /// Times that accepting had to wait because of the connect rate.
     pub rate_pauses: u64,
     /// Times that accepting had to wait because the operating system had no descriptor or memory left.

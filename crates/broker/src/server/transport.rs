@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
+use super::seats::Seat;
 pub(super) use socket::Socket;
 use tls::Tls;
 use websocket::WebSocket;
@@ -28,6 +29,8 @@ const AT_ONCE: usize = 64 << 10;
 pub(super) struct Transport {
     pub(super) socket: Socket,
     pub(super) layers: Option<Box<Layers>>,
+    /// Counts it for as long as it is open.
+    pub(super) seat: Seat,
 }
 
 /// What lies between a socket and MQTT, from the outside in.
@@ -74,12 +77,12 @@ impl Transport {
     ///
     /// # Errors
     /// When TLS can't begin.
-    pub(super) fn new(socket: Socket, kind: &Kind) -> Result<Self, rustls::Error> {
+    pub(super) fn new(socket: Socket, kind: &Kind, seat: Seat) -> Result<Self, rustls::Error> {
         let tls = kind.tls.as_ref().map(|config| Tls::new(Arc::clone(config))).transpose()?;
         let websocket = kind.websocket.as_ref().map(|settings| WebSocket::new(Arc::clone(settings)));
         let layers = Layers { proxy: kind.proxy.then(proxy::Header::default), tls, websocket };
         let plain = layers.proxy.is_none() && layers.tls.is_none() && layers.websocket.is_none();
-        Ok(Self { socket, layers: (!plain).then(|| Box::new(layers)) })
+        Ok(Self { socket, layers: (!plain).then(|| Box::new(layers)), seat })
     }
 
     /// Writes the front of `slices`.

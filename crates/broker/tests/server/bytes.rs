@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 
 use anyhow::Result;
 use midge_broker::server::Settings;
-use midge_testkit::{Connect, Event, Packet, Protocol, RawClient};
+use midge_testkit::{Connect, Event, Packet, Protocol, RawClient, Will};
 
 use crate::support::{PATIENCE, Running};
 
@@ -130,14 +130,19 @@ fn stopping_tells_clients_and_publishes_wills() -> Result<()> {
         clients.push(RawClient::connect(server.port(), &Connect::new(Protocol::V5, id))?);
     }
     let mut old = RawClient::connect(server.port(), &Connect::new(Protocol::V3_1_1, "old"))?;
+    let will = Will { topic: b"will".to_vec(), payload: b"gone".to_vec(), qos: 1, retain: true, properties: Vec::new() };
+    clients.push(RawClient::connect(server.port(), &Connect::new(Protocol::V5, "willing").will(will))?);
     let idle = RawClient::open(server.port(), Protocol::V5)?;
+    let handle = server.handle().clone();
     let stopper = std::thread::spawn(move || server.stop());
     for mut client in clients {
         assert_eq!(client.closed(PATIENCE)?, Some(0x8b));
     }
     assert_eq!(old.closed(PATIENCE)?, None);
     drop(idle);
+    drop(old);
     stopper.join().expect("it stops");
+    assert_eq!(handle.report().engine.wills, 1);
     Ok(())
 }
 

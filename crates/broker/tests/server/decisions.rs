@@ -7,19 +7,31 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
-use midge_broker::server::{Handle, Hello, Listen, Mind, OpenDoor, Order, Origin, PeerId, Settings, TlsFiles, Verdict};
+use midge_broker::server::{
+    Admission, Authentication, Handle, Hello, Listen, Mind, OpenDoor, Order, Origin, PeerId, Settings, TlsFiles, Verdict,
+};
 use midge_core::time::Now;
+use midge_core::topic::TopicName;
+use midge_engine::message::Publication;
 use midge_engine::permission::Permissions;
-use midge_mqtt::ReasonCode;
-use midge_testkit::{Certs, Connect, MosquittoVersion, Protocol, RawClient, mosquitto_pub};
+use midge_engine::shard::{ConnectionId, SessionId};
+use midge_mqtt::{Auth, QoS, ReasonCode, RetainHandling};
+use midge_testkit::{Certs, Connect, Event, MosquittoVersion, Packet, Property, Protocol, RawClient, Value, mosquitto_pub};
 
 use crate::support::{PATIENCE, Running, local};
 
-/// Says who came, and decides by the username: `later` waits, `no` is refused.
+/// Says who came, and decides by the username: `later` waits, `no` is refused, `feed` is subscribed to `feed/#`.
+///
+/// Its one method of authentication is `riddle`: the data must be the answer to what it asks.
 struct Clerk {
     seen: Sender<(String, Origin)>,
     waiting: Sender<PeerId>,
     orders: Arc<Mutex<VecDeque<Order>>>,
+    feeds: Vec<PeerId>,
+}
+
+fn riddle(data: &str) -> Authentication {
+    Authentication { method: "riddle".into(), data: Some(data.as_bytes().into()) }
 }
 
 impl Mind for Clerk {
@@ -29,13 +41,36 @@ impl Mind for Clerk {
 
     fn admit(&mut self, hello: &Hello<'_>, _: Now) -> Verdict {
         let _ = self.seen.send((hello.client_id.to_owned(), hello.origin.clone()));
+        if hello.connect.properties.authentication_method() == Some("riddle") {
+            return Verdict::Challenge(riddle("what?"));
+        }
         match hello.connect.username {
             Some("later") => {
                 let _ = self.waiting.send(hello.peer);
                 Verdict::Later
             }
+            Some("feed") => {
+                self.feeds.push(hello.peer);
+                Verdict::Admitted(Admission::default())
+            }
             Some("no") => Verdict::Refused(ReasonCode::BadUserNameOrPassword),
-            name => Verdict::Admitted { username: name.map(Into::into) },
+            name => Verdict::Admitted(Admission { username: name.map(Into::into), authentication: None }),
+        }
+    }
+
+    fn respond(&mut self, _: PeerId, auth: &Auth<'_>, _: Now) -> Verdict {
+        match (auth.reason_code, auth.properties.authentication_data()) {
+            (ReasonCode::ReAuthenticate, _) => Verdict::Challenge(riddle("again?")),
+            (_, Some(b"that")) => Verdict::Admitted(Admission { username: None, authentication: Some(riddle("well")) }),
+            _ => Verdict::Refused(ReasonCode::NotAuthorized),
+        }
+    }
+
+    fn connected(&mut self, peer: PeerId, session: SessionId, _: ConnectionId) {
+        if self.feeds.contains(&peer) {
+            let (filter, qos, retain_handling) = ("feed/#".into(), QoS::AtLeastOnce, RetainHandling::Send);
+            let order = Order::Subscribe { session, filter, qos, no_local: false, retain_as_published: false, retain_handling };
+            self.orders.lock().expect("nobody panics with it").push_back(order);
         }
     }
 
@@ -56,7 +91,7 @@ impl Office {
         let ((seen_to, seen), (waiting_to, waiting)) = (channel(), channel());
         let orders = Arc::new(Mutex::new(VecDeque::new()));
         let mind = |_: &Handle| -> Box<dyn Mind> {
-            Box::new(Clerk { seen: seen_to.clone(), waiting: waiting_to.clone(), orders: Arc::clone(&orders) })
+            Box::new(Clerk { seen: seen_to.clone(), waiting: waiting_to.clone(), orders: Arc::clone(&orders), feeds: Vec::new() })
         };
         // One loop, as orders go to whoever asks first.
         let server = Running::with_minds(Settings { loops: 1, listeners, ..Settings::default() }, mind)?;
@@ -81,7 +116,7 @@ fn a_decision_may_come_later_and_nothing_is_heard_until_then() -> Result<()> {
         let refused = RawClient::try_connect(office.server.port(), &connect("refused", "no"))?;
         assert_eq!(refused.1, refusal);
         for (verdict, code) in
-            [(Verdict::Admitted { username: None }, 0), (Verdict::Refused(ReasonCode::BadUserNameOrPassword), refusal)]
+            [(Verdict::Admitted(Admission::default()), 0), (Verdict::Refused(ReasonCode::BadUserNameOrPassword), refusal)]
         {
             let mut client = RawClient::open(office.server.port(), protocol)?;
             // PINGREQ directly behind CONNECT [MQTT-3.1.4-5].
@@ -111,7 +146,7 @@ fn a_decision_for_a_client_that_is_gone_does_no_harm() -> Result<()> {
     client.send(&Connect::new(Protocol::V5, "gone").login("later", "").encode())?;
     let peer = office.waiting.recv_timeout(PATIENCE)?;
     drop(client);
-    office.order(Order::Decided(peer, Verdict::Admitted { username: None }));
+    office.order(Order::Decided(peer, Verdict::Admitted(Admission::default())));
     RawClient::connect(office.server.port(), &Connect::new(Protocol::V5, "next"))?.ping(PATIENCE)
 }
 
@@ -162,5 +197,63 @@ fn a_certificate_says_who_a_client_is() -> Result<()> {
         .success()?;
     let certificate = office.came()?.1.certificate.expect("a certificate");
     assert!(certificate.windows(5).any(|bytes| bytes == b"alice"));
+    Ok(())
+}
+
+/// Returns the data of a packet of authentication, as text.
+fn data(properties: &[Property]) -> Option<String> {
+    let data = properties.iter().find(|property| property.0 == Property::AUTH_DATA)?;
+    let Value::Bytes(bytes) = &data.1 else { return None };
+    String::from_utf8(bytes.clone()).ok()
+}
+
+#[test]
+fn a_conversation_decides_before_connack_and_again_later() -> Result<()> {
+    let office = Office::open(vec![local()])?;
+    let mut connect = Connect::new(Protocol::V5, "sphinx");
+    connect.properties.push(Property(Property::AUTH_METHOD, Value::Bytes(b"riddle".to_vec())));
+    let begin = || -> Result<RawClient> {
+        let mut client = RawClient::open(office.server.port(), Protocol::V5)?;
+        client.send(&connect.encode())?;
+        let Event::Packet(Packet::Auth { code: 0x18, properties }) = client.receive(PATIENCE)? else { panic!("a challenge") };
+        assert_eq!(data(&properties).as_deref(), Some("what?"));
+        Ok(client)
+    };
+    let mut client = begin()?;
+    client.send_auth(0x18, "riddle", b"that")?;
+    let Event::Packet(Packet::ConnAck { code: 0, properties, .. }) = client.receive(PATIENCE)? else { panic!("CONNACK") };
+    assert_eq!(data(&properties).as_deref(), Some("well"));
+    client.send_auth(0x19, "riddle", b"")?;
+    let Event::Packet(Packet::Auth { code: 0x18, properties }) = client.receive(PATIENCE)? else { panic!("a challenge") };
+    assert_eq!(data(&properties).as_deref(), Some("again?"));
+    client.send_auth(0x18, "riddle", b"that")?;
+    assert!(matches!(client.receive(PATIENCE)?, Event::Packet(Packet::Auth { code: 0, .. })));
+    client.send_auth(0x19, "riddle", b"")?;
+    client.receive(PATIENCE)?;
+    client.send_auth(0x18, "riddle", b"this")?;
+    assert_eq!(client.closed(PATIENCE)?, Some(0x87));
+
+    let mut wrong = begin()?;
+    wrong.send_auth(0x18, "riddle", b"this")?;
+    assert!(matches!(wrong.receive(PATIENCE)?, Event::Packet(Packet::ConnAck { code: 0x87, .. })));
+    // Nothing but AUTH before CONNACK [MQTT-3.1.2-30].
+    let mut hasty = begin()?;
+    hasty.send(b"\xc0\x00")?;
+    assert!(matches!(hasty.receive(PATIENCE)?, Event::Packet(Packet::ConnAck { code: 0x82, .. })));
+    Ok(())
+}
+
+#[test]
+fn the_server_subscribes_and_publishes_on_its_own_account() -> Result<()> {
+    let office = Office::open(vec![local()])?;
+    let message = |topic: &str, retain| {
+        let topic = TopicName::new(topic).expect("a topic name");
+        Publication { topic, properties: &[], payload: b"x", qos: QoS::AtLeastOnce, retain, expires: None, stamp: 0 }.to_message()
+    };
+    office.server.handle().publish(message("feed/kept", true));
+    let mut client = RawClient::connect(office.server.port(), &Connect::new(Protocol::V5, "c").login("feed", ""))?;
+    assert_eq!(client.message(PATIENCE)?.expect("the retained message").text().0, "feed/kept");
+    office.server.handle().publish(message("feed/new", false));
+    assert_eq!(client.message(PATIENCE)?.expect("the message").text().0, "feed/new");
     Ok(())
 }

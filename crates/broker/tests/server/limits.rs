@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_broker::server::{Limits, Settings};
+use midge_broker::server::{Limits, Listen, Settings};
 use midge_testkit::{Connect, Protocol, RawClient, until};
 
-use crate::support::{PATIENCE, Running};
+use crate::support::{PATIENCE, Running, local};
 
 fn open(server: &Running) -> Result<TcpStream> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port()))?;
@@ -27,6 +28,51 @@ fn connections_beyond_the_limit_are_closed_and_places_are_given_again() -> Resul
     assert_eq!(open(&server)?.read(&mut [0; 1]).unwrap_or(0), 0);
     clients.pop().into_iter().try_for_each(RawClient::disconnect)?;
     until("a place", PATIENCE, || Ok(connect(&server, "d").ok())).map(drop)
+}
+
+#[test]
+fn each_listener_has_a_limit_of_its_own() -> Result<()> {
+    let server = Running::listening(2, vec![Listen { max_connections: Some(1), ..local() }, local()])?;
+    let _only = connect(&server, "a")?;
+    assert_eq!(open(&server)?.read(&mut [0; 1]).unwrap_or(0), 0);
+    RawClient::connect(server.port_of(1), &Connect::new(Protocol::V5, "b"))?.ping(PATIENCE)
+}
+
+#[test]
+fn each_address_has_so_many_connections_also_behind_a_proxy() -> Result<()> {
+    let limits = Limits { max_per_address: NonZeroUsize::new(1), ..Limits::default() };
+    let listeners = vec![local(), Listen { proxy: true, ..local() }];
+    let server = Running::start(Settings { loops: 2, listeners, limits, ..Settings::default() })?;
+    let client = connect(&server, "a")?;
+    assert_eq!(open(&server)?.read(&mut [0; 1]).unwrap_or(0), 0);
+    let proxied = |address: &str| -> Result<bool> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port_of(1)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "PROXY TCP4 {address} 198.51.100.2 4711 1883\r\n")?;
+        // The server may have closed already.
+        let _ = stream.write_all(&Connect::new(Protocol::V3_1_1, address).encode());
+        Ok(stream.read(&mut [0; 4]).unwrap_or(0) == 4)
+    };
+    assert!(!proxied("127.0.0.1")?);
+    assert!(proxied("192.0.2.1")?);
+    client.disconnect()?;
+    until("a place", PATIENCE, || Ok(connect(&server, "b").ok())).map(drop)
+}
+
+#[test]
+fn each_user_has_so_many_connections_and_may_come_again() -> Result<()> {
+    let server = Running::limited(Limits { max_per_user: NonZeroUsize::new(1), ..Limits::default() })?;
+    let login = |id: &str, user: &str| RawClient::try_connect(server.port(), &Connect::new(Protocol::V5, id).login(user, ""));
+    let (_first, code) = login("phone", "alice")?;
+    assert_eq!(code, 0);
+    assert_eq!(login("tablet", "alice")?.1, 0x97);
+    let (_other, code) = login("other", "bob")?;
+    assert_eq!(code, 0);
+    // The same client again takes its own place.
+    let (again, code) = login("phone", "alice")?;
+    assert_eq!(code, 0);
+    again.disconnect()?;
+    until("alice's place", PATIENCE, || Ok(login("tablet", "alice").ok().filter(|(_, code)| *code == 0))).map(drop)
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! MQTT is the same whatever lies between it and the network.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use anyhow::Result;
 use midge_broker::server::{Address, Listen, TlsFiles, WebSocketSettings};
@@ -56,9 +58,10 @@ fn tls_and_websocket_and_both() -> Result<()> {
 fn a_unix_socket() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("mqtt.sock");
-    let listener = Listen { address: Address::Unix(path.clone()), ..local() };
+    let listener = Listen { unix_mode: Some(0o600), ..Listen::at(Address::Unix(path.clone())) };
     for _ in 0..2 {
         let server = Running::listening(2, vec![listener.clone()])?;
+        assert_eq!(std::fs::metadata(&path)?.permissions().mode() & 0o777, 0o600);
         let mut stream = UnixStream::connect(&path)?;
         stream.write_all(&Connect::new(Protocol::V3_1_1, "unix").encode())?;
         let mut answer = [0; 4];
@@ -71,6 +74,16 @@ fn a_unix_socket() -> Result<()> {
     drop(std::os::unix::net::UnixListener::bind(&path)?);
     Running::listening(1, vec![listener])?;
     Ok(())
+}
+
+#[test]
+fn a_socket_that_somebody_else_has_bound() -> Result<()> {
+    let bound = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = bound.local_addr()?;
+    let listener = Listen { inherited: Some(Arc::new(bound.into())), ..Listen::tcp(address) };
+    let server = Running::listening(1, vec![listener])?;
+    assert_eq!(server.port(), address.port());
+    pass(&server, 0, &[])
 }
 
 #[test]
