@@ -1,4 +1,4 @@
-//! How many connections there are: together, at each listener, from each address, of each user.
+//! How many connections there are, counted under several names.
 //!
 //! A connection holds its [`Seat`] for as long as it is open, whichever loop it goes to.
 
