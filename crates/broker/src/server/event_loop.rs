@@ -57,6 +57,8 @@ pub(super) struct EventLoop {
     pub(super) scratch: Vec<u8>,
     /// Peers whose sockets may hold more than their share.
     pub(super) again: Vec<u32>,
+    /// Steps of handshakes made in this turn.
+    pub(super) handshakes: u32,
     /// Peers whose sockets take more than their share.
     pub(super) unwritten: Vec<ConnectionId>,
     /// Peers that have to send CONNECT.
@@ -106,6 +108,7 @@ impl EventLoop {
             clear: Vec::new(),
             scratch: Vec::new(),
             again: Vec::new(),
+            handshakes: 0,
             unwritten: Vec::new(),
             arriving: Deadlines::default(),
             leaving: Deadlines::default(),
@@ -146,6 +149,7 @@ impl EventLoop {
             result => result?,
         }
         self.now = self.shared.clock.now();
+        self.handshakes = 0;
         let again = std::mem::take(&mut self.again);
         for event in &*events {
             match event.token() {

@@ -15,6 +15,9 @@ use super::transport::Opened;
 /// Memory of a partial packet is taken for the whole of it once this much has come: an announced size alone costs nothing.
 const EARNEST: usize = 16 << 10;
 
+/// Steps of TLS handshakes in one turn: each costs as much as hundreds of messages, and those who are connected wait meanwhile.
+const HANDSHAKES: u32 = 8;
+
 impl EventLoop {
     /// Something happened to a socket.
     pub(super) fn socket_event(&mut self, slot: u32, event: &Event, crowded: bool) {
@@ -44,15 +47,19 @@ impl EventLoop {
     }
 
     /// Reads from those sockets that had more than their share.
-    pub(super) fn read_again(&mut self, slots: Vec<u32>, crowded: bool) {
+    pub(super) fn read_again(&mut self, mut slots: Vec<u32>, crowded: bool) {
         if crowded {
-            return self.again.extend(slots);
+            return self.again.append(&mut slots);
         }
-        for slot in slots {
+        for slot in slots.drain(..) {
             if let Some(peer) = self.peer(slot) {
                 peer.listed = false;
                 self.read(slot);
             }
+        }
+        if self.again.is_empty() {
+            // Its memory serves the next turn.
+            self.again = slots;
         }
     }
 
@@ -67,6 +74,12 @@ impl EventLoop {
         if !wanted {
             peer.unread = true;
             return;
+        }
+        if peer.transport.is_handshaking() {
+            self.handshakes += 1;
+            if self.handshakes > HANDSHAKES {
+                return self.list(slot);
+            }
         }
         let plain = peer.transport.layers.is_none();
         let mut buffer = std::mem::take(&mut self.buffer);

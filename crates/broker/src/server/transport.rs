@@ -113,6 +113,12 @@ impl Transport {
         Ok(opened)
     }
 
+    /// Returns whether what is read next costs public-key cryptography.
+    #[inline]
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.layers.as_ref().is_some_and(|layers| layers.tls.as_ref().is_some_and(Tls::is_handshaking))
+    }
+
     /// Returns the certificate that the client has proved, as DER.
     pub(super) fn certificate(&self) -> Option<Box<[u8]>> {
         self.layers.as_ref()?.tls.as_ref()?.certificate()

@@ -148,6 +148,10 @@ impl Tls {
         Ok(true)
     }
 
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.0.is_handshaking()
+    }
+
     pub(super) fn close(&mut self) {
         self.0.send_close_notify();
     }
