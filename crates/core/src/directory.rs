@@ -206,6 +206,12 @@ impl Directory {
         (self.settings.lists && !self.client_lists.is_known(client, epoch)).then(|| Key::ClientAutosub(client.clone()))
     }
 
+    /// Returns whether lists of automatic subscriptions are held at all.
+    #[must_use]
+    pub fn holds_lists(&self) -> bool {
+        self.settings.lists
+    }
+
     /// Says that all client identifiers that have a list have been read since [`Self::linked`] began the epoch `epoch`.
     ///
     /// Whoever had a list and is not in `found` has none any more.
