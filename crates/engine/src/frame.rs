@@ -42,11 +42,15 @@ pub(crate) struct TooLarge;
 #[derive(Debug, Default)]
 pub(crate) struct Forms {
     bytes: Vec<u8>,
-    forms: [Option<Form>; 12],
+    /// Those whose bit is set in `made` are of this message.
+    forms: [Form; 12],
+    made: u16,
+    /// Whether there is one target, which needs nothing that could be shared.
+    single: bool,
     own: Vec<Property<'static>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Form {
     start: usize,
     end: usize,
@@ -56,10 +60,15 @@ struct Form {
 }
 
 impl Forms {
-    /// Makes ready for another message.
-    pub(crate) fn reset(&mut self) {
+    /// Makes ready for another message, which goes to one target only or to any number.
+    pub(crate) fn reset(&mut self, single: bool) {
         self.bytes.clear();
-        self.forms = [None; 12];
+        (self.made, self.single) = (0, single);
+    }
+
+    /// Notes that the message goes to one target only.
+    pub(crate) fn set_single(&mut self, single: bool) {
+        self.single = single;
     }
 
     /// Appends a PUBLISH for `target`; `remaining` is the message expiry interval to forward.
@@ -70,19 +79,16 @@ impl Forms {
         target: &Target<'_>,
         out: &mut Outgoing,
     ) -> Result<(), TooLarge> {
-        if target.dup || target.alias.is_some() || !target.identifiers.is_empty() {
+        if self.single || target.dup || target.alias.is_some() || !target.identifiers.is_empty() {
             return self.write_own(message, remaining, target, out);
         }
         let v5 = target.version == ProtocolVersion::V5;
         let at = usize::from(target.qos.value()) * 4 + usize::from(v5) * 2 + usize::from(target.retain);
-        let form = match self.forms[at] {
-            Some(form) => form,
-            None => {
-                let form = self.make(message.view(), remaining, target)?;
-                self.forms[at] = Some(form);
-                form
-            }
-        };
+        if self.made & (1 << at) == 0 {
+            self.forms[at] = self.make(message.view(), remaining, target)?;
+            self.made |= 1 << at;
+        }
+        let form = &self.forms[at];
         if form.size > target.max_packet as usize {
             return Err(TooLarge);
         }
@@ -210,12 +216,13 @@ mod tests {
         let long = vec![7; COPY_LIMIT * 3];
         let ids = [SubscriptionId::new(3).unwrap(), SubscriptionId::new(4).unwrap()];
         let known = Alias { number: NonZeroU16::MIN, known: true };
-        for payload in [&b"xyz"[..], &long] {
+        for (payload, single) in [(&b"xyz"[..], false), (&long, false), (b"xyz", true), (&long, true)] {
             let topic = TopicName::new("a/b").unwrap();
             let (qos, expires) = (QoS::ExactlyOnce, None);
             let message =
-                Shared::new(Publication { topic, properties: &properties, payload, qos, retain: true, expires, stamp: 0 });
+                Shared::new(Publication { topic, properties: &properties, payload, qos, retain: true, expires, stamp: 0 }, 0);
             let mut forms = Forms::default();
+            forms.reset(single);
             for version in [ProtocolVersion::V31, ProtocolVersion::V311, ProtocolVersion::V5] {
                 for (qos, id) in
                     [(QoS::AtMostOnce, None), (QoS::AtLeastOnce, PacketId::new(0x1234)), (QoS::ExactlyOnce, PacketId::new(9))]

@@ -41,7 +41,7 @@ pub struct Settings {
     pub max_outgoing_aliases: u16,
     /// The longest session expiry interval, in seconds; 0xFFFFFFFF means no limit. Longer ones are cut, and clients of 5.0 told.
     pub max_session_expiry: u32,
-    /// The longest keep alive, in seconds; 0 means no limit. Longer ones, and none, are cut, and clients of 5.0 told.
+    /// The longest keep alive of clients of 5.0, in seconds; 0 means no limit. Longer ones, and none, are cut, and the client is told; older versions have no way to tell, so their own holds.
     pub max_keep_alive: u16,
     /// Sessions of this loop, at most 2^24; more are refused with 0x97.
     pub max_sessions: usize,
@@ -57,7 +57,7 @@ pub struct Settings {
     pub when_full: WhenFull,
     /// Bytes that wait to be written to a client: beyond it, messages of QoS 0 are dropped and those above wait in the queue.
     pub max_outgoing_bytes: usize,
-    /// Retained messages and their bytes; what is new is not retained, though delivered.
+    /// Retained messages and their bytes; what is new is not retained, though delivered, and what it would have replaced is not either.
     pub retained: Bounds,
     /// Bytes of idle buffers kept for reuse.
     pub spare_bytes: usize,

@@ -33,6 +33,10 @@ impl Publication<'_> {
     /// Returns the message with storage of its own.
     #[must_use]
     pub fn to_message(&self) -> Arc<Message> {
+        self.store(0)
+    }
+
+    fn store(&self, publisher: u64) -> Arc<Message> {
         let topic = self.topic.as_str().as_bytes();
         let mut content = Vec::with_capacity(topic.len() + self.properties.len() + self.payload.len());
         content.extend_from_slice(topic);
@@ -46,6 +50,7 @@ impl Publication<'_> {
             retain: self.retain,
             expires: self.expires,
             stamp: self.stamp,
+            publisher,
         })
     }
 
@@ -67,7 +72,7 @@ impl Publication<'_> {
 }
 
 /// An application message, immutable and shared by reference.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Message {
     content: Box<[u8]>,
     topic: usize,
@@ -76,7 +81,20 @@ pub struct Message {
     retain: bool,
     expires: Option<Duration>,
     stamp: u64,
+    /// The hash of the publisher's client identifier, for retained messages and as long as the server runs; 0 for nobody.
+    publisher: u64,
 }
+
+/// Who published it is not part of it.
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        let rest =
+            |message: &Self| (message.topic, message.properties, message.qos, message.retain, message.expires, message.stamp);
+        self.content == other.content && rest(self) == rest(other)
+    }
+}
+
+impl Eq for Message {}
 
 impl Message {
     /// Returns the parts of the message.
@@ -114,6 +132,11 @@ impl Message {
         self.expires
     }
 
+    /// Returns the hash of the client identifier of its publisher; 0 where nobody knows.
+    pub(crate) fn publisher(&self) -> u64 {
+        self.publisher
+    }
+
     /// Returns where the shared end of a PUBLISH begins: with the properties in 5.0, with the payload before.
     pub(crate) fn tail_start(&self, with_properties: bool) -> usize {
         if with_properties { self.topic } else { self.topic + self.properties }
@@ -128,16 +151,18 @@ impl Message {
 #[derive(Debug)]
 pub(crate) struct Shared<'a> {
     view: Publication<'a>,
+    publisher: u64,
     message: OnceCell<Arc<Message>>,
 }
 
 impl<'a> Shared<'a> {
-    pub(crate) fn new(view: Publication<'a>) -> Self {
-        Self { view, message: OnceCell::new() }
+    /// `publisher` is what [`Message::publisher`] is to return.
+    pub(crate) fn new(view: Publication<'a>, publisher: u64) -> Self {
+        Self { view, publisher, message: OnceCell::new() }
     }
 
     pub(crate) fn of(message: &'a Arc<Message>) -> Self {
-        Self { view: message.view(), message: OnceCell::from(Arc::clone(message)) }
+        Self { view: message.view(), publisher: message.publisher, message: OnceCell::from(Arc::clone(message)) }
     }
 
     #[inline]
@@ -146,7 +171,7 @@ impl<'a> Shared<'a> {
     }
 
     pub(crate) fn message(&self) -> Arc<Message> {
-        Arc::clone(self.message.get_or_init(|| self.view.to_message()))
+        Arc::clone(self.message.get_or_init(|| self.view.store(self.publisher)))
     }
 }
 

@@ -52,16 +52,27 @@ pub(crate) struct Flow {
     pub(crate) queue: Queue,
     /// Packet identifiers of QoS 2 that the client has not released, and the ticket their PUBREC waits for.
     pub(crate) received: BTreeMap<PacketId, Wait>,
-    /// Shared subscriptions, which the tree of another loop may hold.
-    pub(crate) shared: Vec<(Arc<str>, SubscriptionOptions)>,
+    /// Shared subscriptions, as `$share/NAME/FILTER`.
+    pub(crate) shared: BTreeMap<Arc<str>, Membership>,
+    /// How many of them other loops keep.
+    pub(crate) shared_elsewhere: usize,
     /// Retained messages still to be sent for new subscriptions.
     pub(crate) walks: VecDeque<Walk>,
     pub(crate) last_order: Order,
 }
 
+/// A shared subscription of a session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Membership {
+    pub(crate) options: SubscriptionOptions,
+    /// The loop whose tree holds it.
+    pub(crate) home: u8,
+}
+
 /// Retained messages on their way to a new subscription.
 #[derive(Debug)]
 pub(crate) struct Walk {
+    pub(crate) filter: Box<str>,
     pub(crate) cursor: Cursor,
     pub(crate) options: SubscriptionOptions,
     /// The record of the subscription: SUBACK waits for it, and goes first.

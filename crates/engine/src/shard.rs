@@ -130,7 +130,7 @@ pub struct Shard {
 struct Scratch {
     matches: Matches,
     picks: Vec<(Subscription, Arc<str>)>,
-    forms: Forms,
+    forms: Option<Box<Forms>>,
     identifiers: Vec<SubscriptionId>,
     properties: Vec<u8>,
     topic: String,

@@ -1,17 +1,21 @@
 //! What live clients have to be looked at again for.
 //!
-//! Each slot waits at most once, so the list is no longer than there are live accounts.
+//! Each slot waits at most once, so the list is no longer than there are live accounts and lists of clients.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::slot::Slot;
+use crate::name::ClientId;
 
 /// What live clients have to be looked at again for.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// The account of this slot's clients changed: its standing, its rules, or those of a group.
+    /// The account of this slot's clients changed: its standing, its rules or automatic subscriptions, or those of a group.
     Account(Arc<Slot>),
+    /// The automatic subscriptions of this client identifier changed; there may be no such client.
+    Client(ClientId),
     /// A ban was added or changed.
     Bans,
 }
@@ -27,6 +31,7 @@ pub(super) struct Changes {
 struct Waiting {
     list: Vec<Change>,
     bans: bool,
+    clients: HashSet<ClientId>,
 }
 
 impl Changes {
@@ -51,6 +56,14 @@ impl Changes {
             self.waiting.lock().unwrap_or_else(PoisonError::into_inner).list.push(Change::Account(slot.clone()));
             self.any.store(true, Ordering::Release);
         }
+    }
+
+    pub(super) fn client(&self, client: &ClientId) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.clients.insert(client.clone()) {
+            waiting.list.push(Change::Client(client.clone()));
+        }
+        self.any.store(true, Ordering::Release);
     }
 
     pub(super) fn bans(&self) {

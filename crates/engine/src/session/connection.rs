@@ -48,6 +48,11 @@ impl Connection {
         (self.keep_alive > 0).then(|| Duration::from_millis(self.heard + u64::from(self.keep_alive) * 1500))
     }
 
+    /// Returns how many acknowledgements wait to be sent.
+    pub(crate) fn owed(&self) -> usize {
+        self.held.as_ref().map_or(0, |line| line.len())
+    }
+
     pub(crate) fn waiting(&self) -> usize {
         self.outgoing.as_ref().map_or(0, |outgoing| outgoing.len())
     }

@@ -14,6 +14,8 @@ use crate::record::Order;
 pub(crate) struct Inflight {
     entries: VecDeque<Sending>,
     last_id: u16,
+    /// How many identifiers behind the last are known to be free.
+    unchecked: u16,
     /// Entries that have to be sent, again or for the first time.
     unsent: usize,
 }
@@ -55,9 +57,14 @@ impl Inflight {
             return None;
         }
         let mut id = PacketId::new(self.last_id).map_or(PacketId::MIN, PacketId::next);
-        while self.entries.iter().any(|entry| entry.packet_id == id) {
-            id = id.next();
+        // Looking through all of them is needed once in a round of the identifiers, where none is held for longer.
+        while self.unchecked == 0 {
+            self.unchecked = self.entries.iter().map(|entry| distance(id, entry.packet_id)).min().unwrap_or(u16::MAX);
+            if self.unchecked == 0 {
+                id = id.next();
+            }
         }
+        self.unchecked -= 1;
         self.last_id = id.value();
         Some(id)
     }
@@ -80,7 +87,7 @@ impl Inflight {
     /// Adds what was in flight before a restart: it may have been sent.
     pub(crate) fn restore(&mut self, packet_id: PacketId, order: Order, message: Option<Pending>) {
         self.unsent += 1;
-        self.last_id = packet_id.value();
+        (self.last_id, self.unchecked) = (packet_id.value(), 0);
         self.entries.push_back(Sending { packet_id, order, message, sent: false, counted: false, dup: true, after: 0 });
     }
 
@@ -142,6 +149,12 @@ impl Inflight {
         self.unsent = 0;
         self.entries.drain(..)
     }
+}
+
+/// Returns how often `from` has to be followed by its next to come to `to`.
+fn distance(from: PacketId, to: PacketId) -> u16 {
+    let (from, to) = (from.value(), to.value());
+    if to >= from { to - from } else { u16::MAX - (from - to) }
 }
 
 impl Sending {

@@ -42,6 +42,10 @@ impl Shard {
             self.counters.refused_sessions += 1;
             return Err(ReasonCode::QuotaExceeded);
         }
+        let most = connect.properties.maximum_packet_size().map_or(u32::MAX, NonZeroU32::get);
+        if most < u32::MAX && self.connack(connecting, false).len() > most as usize {
+            return Err(ReasonCode::PacketTooLarge); // [MQTT-3.1.2-24]
+        }
         let will = connect.will.as_ref().map(|will| self.accept_will(connecting, will, turn)).transpose()?;
         let existing = existing.and_then(|session| self.take_over(session, connect.clean_start, turn));
         let present = existing.is_some();
@@ -65,7 +69,8 @@ impl Shard {
             self.timers.insert(deadline, turn.monotonic(), Timer::KeepAlive { connection: slot, generation });
         }
         self.cork(slot, after);
-        self.write_connack(slot, connecting, present, expiry);
+        let connack = self.connack(connecting, present); // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+        self.write_own(slot, |_, out| out.extend_from_slice(&connack));
         if let Some(flow) = self.sessions.get_mut(session).and_then(|known| known.flow.as_mut()) {
             flow.inflight.rewind();
         }
@@ -150,6 +155,15 @@ impl Shard {
         asked.min(self.settings.max_session_expiry)
     }
 
+    /// Returns the keep alive that holds, in seconds; before 5.0 a client can't be told of another than its own [MQTT-3.2.2-22].
+    fn keep_alive(&self, connect: &Connect<'_>) -> u16 {
+        match (connect.keep_alive, self.settings.max_keep_alive) {
+            (asked, most) if most == 0 || connect.version != ProtocolVersion::V5 => asked,
+            (0, most) => most,
+            (asked, most) => asked.min(most),
+        }
+    }
+
     fn make_connection(&self, connect: &Connect<'_>, session: u32, generation: u32, turn: &Turn<'_>) -> Connection {
         let (properties, settings) = (&connect.properties, &self.settings);
         let window = properties.receive_maximum().map_or(u16::MAX, NonZeroU16::get).min(settings.max_inflight).max(1);
@@ -166,11 +180,7 @@ impl Shard {
             window,
             unacknowledged: 0,
             alias_maximum: properties.topic_alias_maximum().unwrap_or(0).min(settings.max_outgoing_aliases),
-            keep_alive: match (connect.keep_alive, settings.max_keep_alive) {
-                (asked, 0) => asked,
-                (0, most) => most,
-                (asked, most) => asked.min(most),
-            },
+            keep_alive: self.keep_alive(connect),
             version: connect.version,
             listed: false,
             walking: false,
@@ -204,14 +214,16 @@ impl Shard {
         self.after(before)
     }
 
-    fn write_connack(&mut self, slot: u32, connecting: &Connecting<'_>, present: bool, expiry: u32) {
+    /// Returns CONNACK; only what differs from what the standard takes for granted is said.
+    fn connack(&self, connecting: &Connecting<'_>, session_present: bool) -> Vec<u8> {
         let (connect, settings) = (connecting.connect, &self.settings);
         let mut properties = Vec::new();
         if connect.version == ProtocolVersion::V5 {
-            let keep_alive = self.connections.get(slot).map_or(0, |connection| connection.keep_alive);
+            let (expiry, keep_alive) = (self.session_expiry(connect), self.keep_alive(connect));
             let asked = connect.properties.session_expiry_interval().unwrap_or(0);
             properties.extend((asked != expiry).then_some(Property::SessionExpiryInterval(expiry)));
-            properties.extend(NonZeroU16::new(settings.receive_maximum).map(Property::ReceiveMaximum));
+            let window = NonZeroU16::new(settings.receive_maximum).filter(|window| *window < NonZeroU16::MAX);
+            properties.extend(window.map(Property::ReceiveMaximum));
             properties.extend((settings.max_qos < QoS::ExactlyOnce).then_some(Property::MaximumQoS(settings.max_qos)));
             properties.extend((!settings.retain).then_some(Property::RetainAvailable(false)));
             let limit = NonZeroU32::new(settings.max_packet_size).filter(|limit| limit.get() < midge_mqtt::MAX_PACKET_SIZE);
@@ -224,7 +236,6 @@ impl Shard {
             properties.extend((keep_alive != connect.keep_alive).then_some(Property::ServerKeepAlive(keep_alive)));
             properties.extend_from_slice(connecting.properties);
         }
-        let session_present = present; // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
         let connack = Connack { session_present, reason_code: ReasonCode::Success, properties: Properties::new(&properties) };
         let mut bytes = Vec::new();
         if connack.encode(connect.version, &mut bytes).is_err() {
@@ -233,6 +244,6 @@ impl Shard {
             let written = connack.encode(connect.version, &mut bytes);
             debug_assert!(written.is_ok(), "a CONNACK without properties fits every packet");
         }
-        self.write_own(slot, |_, out| out.extend_from_slice(&bytes));
+        bytes
     }
 }

@@ -18,11 +18,12 @@ impl Shard {
     /// The client says goodbye.
     pub(super) fn incoming_disconnect(&mut self, slot: u32, packet: &Disconnect<'_>, turn: &Turn<'_>) -> Result<(), ReasonCode> {
         let Some(session) = self.sessions.get_mut(self.session_of(slot)) else { return Ok(()) };
-        if let Some(expiry) = packet.properties.session_expiry_interval() {
+        if let Some(asked) = packet.properties.session_expiry_interval() {
+            let expiry = asked.min(self.settings.max_session_expiry);
             if session.expiry == 0 && expiry > 0 {
                 return Err(ReasonCode::ProtocolError); // 3.14.2.2.2
             }
-            session.expiry = expiry.min(self.settings.max_session_expiry);
+            session.expiry = expiry;
         }
         // Only this reason takes the will with it [MQTT-3.14.4-3].
         let normal = packet.reason_code == ReasonCode::NORMAL_DISCONNECTION;
@@ -65,6 +66,9 @@ impl Shard {
         session.generation = generation;
         self.counters.connections -= 1;
         let expiry = session.expiry;
+        // Before its will is published: members of its groups who are there come first.
+        self.set_online(slot, false, turn);
+        let Some(session) = self.sessions.get_mut(slot) else { return };
         let no_will = if normal { session.will.take().is_some() } else { false };
         if no_will && let Some(key) = session.key {
             self.emitter.emit(Record::Will { session: key, will: None });
@@ -76,7 +80,6 @@ impl Shard {
             self.emitter.emit(Record::Offline { session: key, expiry, since: turn.now.unix });
         }
         self.wait_for_client(slot, expiry, Duration::ZERO, turn);
-        self.set_online(slot, false, turn);
     }
 
     /// Sets the timers of a session without a connection, which has been without for `since`.
@@ -136,7 +139,7 @@ impl Shard {
 
     /// Returns the other loops that keep groups of a session.
     pub(super) fn homes(&self, flow: &Flow) -> Vec<u8> {
-        let mut homes: Vec<u8> = flow.shared.iter().filter_map(|(path, _)| self.home_of_group(path)).collect();
+        let mut homes: Vec<u8> = flow.shared.values().map(|membership| membership.home).collect();
         homes.retain(|&home| home != self.place.event_loop);
         homes.sort_unstable();
         homes.dedup();

@@ -55,10 +55,20 @@ impl Shard {
         result
     }
 
-    /// Counts a message against the receive maximum that clients of 5.0 were told [MQTT-3.3.4-9].
+    /// Counts a message against the receive maximum that clients of 5.0 were told [MQTT-3.3.4-7].
+    ///
+    /// A message of QoS 2 that comes again before it is released is the same one: both copies have one PUBCOMP.
     fn count_unacknowledged(&mut self, slot: u32, delivery: Delivery) -> Result<(), ReasonCode> {
         let maximum = self.settings.receive_maximum;
         let Some(connection) = self.connections.get_mut(slot).filter(|_| delivery != Delivery::AtMostOnce) else { return Ok(()) };
+        let generation = connection.generation;
+        if let Delivery::ExactlyOnce(id) = delivery
+            && let Some(flow) = self.sessions.get_mut(connection.session).and_then(|known| known.flow.as_mut())
+            && let Some(wait) = flow.received.get_mut(&id)
+            && std::mem::replace(&mut wait.counted, generation) == generation
+        {
+            return Ok(());
+        }
         connection.unacknowledged = connection.unacknowledged.saturating_add(1);
         let v5 = connection.version == midge_mqtt::ProtocolVersion::V5;
         if v5 && connection.unacknowledged > maximum { Err(ReasonCode::ReceiveMaximumExceeded) } else { Ok(()) }
@@ -133,11 +143,12 @@ impl Shard {
             Delivery::AtLeastOnce(id) => self.hold(slot, routed.after, routed.ticket, HeldPacket::Puback(id, reason)),
             Delivery::ExactlyOnce(id) => {
                 let mut after = routed.after;
+                let counted = self.connections.get(slot).map_or(0, |connection| connection.generation);
                 if let Some(known) = self.sessions.get_mut(session) {
                     if let Some(key) = known.key.filter(|_| routed.ticket == 0) {
                         after = self.emitter.emit(Record::Received { session: key, packet_id: id });
                     }
-                    known.flow().received.insert(id, Wait { after, ticket: routed.ticket });
+                    known.flow().received.insert(id, Wait { after, ticket: routed.ticket, counted });
                 }
                 self.hold(slot, after, routed.ticket, HeldPacket::Pubrec(id, reason));
             }
@@ -163,6 +174,8 @@ impl Shard {
 pub(crate) struct Wait {
     pub(crate) after: u64,
     pub(crate) ticket: u64,
+    /// The generation of the connection whose receive maximum it counts against.
+    pub(crate) counted: u32,
 }
 
 /// Returns the properties that are passed on unchanged and in their order [MQTT-3.3.2-18].

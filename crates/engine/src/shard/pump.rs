@@ -38,10 +38,10 @@ impl Shard {
         let Some(known) = self.sessions.get_mut(session).filter(|known| known.is_online()) else { return };
         let to = Receiver { session, connection: known.connection, key: known.key };
         let Some(mut flow) = known.flow.take() else { return };
-        let mut forms = std::mem::take(&mut self.scratch.forms);
+        let mut forms = self.scratch.forms.take().unwrap_or_default();
         self.send_inflight(to, &mut flow, &mut forms, turn);
         self.send_queued(to, &mut flow, &mut forms, turn);
-        self.scratch.forms = forms;
+        self.scratch.forms = Some(forms);
         let walks = !flow.walks.is_empty() && flow.queue.is_empty();
         if let Some(known) = self.sessions.get_mut(session) {
             known.flow = Some(flow);
@@ -177,7 +177,7 @@ impl Shard {
             retain: pending.retain,
             identifiers: pending.identifiers.as_slice(),
         };
-        forms.reset();
+        forms.reset(true);
         match self.write_message(to.connection, &letter, &stamp, forms) {
             Ok(()) => Outcome::Sent,
             Err(TooLarge) => Outcome::Dropped,

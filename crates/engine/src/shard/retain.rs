@@ -25,21 +25,24 @@ impl Shard {
             return 0;
         }
         let clears = view.payload.is_empty();
-        let (stamp, content) = (view.stamp, (!clears).then(|| message.message()));
-        let refused = if clears && self.place.loops == 1 {
+        let (stamp, mut content) = (view.stamp, (!clears).then(|| message.message()));
+        if clears && self.place.loops == 1 {
             self.retained.clear(view.topic, now);
-            false
         } else {
             let bytes = content.as_ref().map_or(0, |content| kept_bytes(content, view.topic));
             // That a topic was cleared is remembered until no older message can come from another loop.
             let expires = if clears { Some(now + self.settings.tombstone) } else { view.expires };
             let kept = retained::Message { value: Kept { stamp, message: content.clone() }, bytes, expires };
-            self.retained.set(view.topic, kept, now).is_err()
-        };
-        if refused && clears {
-            self.retained.clear(view.topic, now);
+            if self.retained.set(view.topic, kept, now).is_err() {
+                // What there is no room for still replaces what was there: nothing is better than what is no longer true.
+                let replaced = self.retained.clear(view.topic, now).is_some();
+                content = None;
+                if !replaced && !clears {
+                    return 0;
+                }
+            }
         }
-        if !own || (refused && !clears) {
+        if !own {
             return 0;
         }
         let seconds = view.remaining(now).map(u64::from);
@@ -58,8 +61,12 @@ impl Shard {
         let _ = self.retained.set(topic, kept, now);
     }
 
-    /// Delivers a retained message because of a new subscription, with RETAIN set [MQTT-3.3.1-8].
+    /// Delivers a retained message because of a new subscription, with RETAIN set (section 3.3.1.3; 3.1.1 [MQTT-3.3.1-8]).
     pub(super) fn deliver_retained(&mut self, session: u32, options: SubscriptionOptions, message: &Arc<Message>, turn: &Turn<'_>) {
+        let own = || self.sessions.get(session).is_some_and(|known| self.key.text(&known.client_id) == message.publisher());
+        if options.no_local() && own() {
+            return; // [MQTT-3.8.3-3]
+        }
         let message = Shared::of(message);
         let key = self.key.clone();
         let topic = HashedTopic::new(&key, message.view().topic);

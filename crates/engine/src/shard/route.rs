@@ -28,7 +28,7 @@ pub(super) struct Routing<'a, 'm> {
     pub(super) remaining: Option<u32>,
     /// Seconds since 1970, for records.
     pub(super) unix: u64,
-    pub(super) forms: Forms,
+    pub(super) forms: Box<Forms>,
     /// Under which records name the message, once one does.
     pub(super) key: Option<MessageKey>,
     /// The last record that was emitted for it.
@@ -36,6 +36,15 @@ pub(super) struct Routing<'a, 'm> {
     pub(super) awaiting: Awaiting,
     pub(super) deliveries: usize,
     pub(super) queued: usize,
+}
+
+/// What is left of a routing at its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Handed {
+    after: u64,
+    awaiting: Awaiting,
+    deliveries: usize,
+    queued: usize,
 }
 
 /// Where a message went.
@@ -62,8 +71,10 @@ impl Shard {
     ) -> Routed {
         publication.retain &= self.settings.retain;
         publication.stamp = if publication.retain { self.stamps.next() } else { 0 };
-        let message = Shared::new(publication);
         let key = self.key.clone();
+        // Only a retained message meets subscriptions of a time when nobody knows any more whose it was.
+        let client = publisher.filter(|_| publication.retain).and_then(|session| self.sessions.get(session));
+        let message = Shared::new(publication, client.map_or(0, |session| key.text(&session.client_id)));
         let topic = HashedTopic::new(&key, publication.topic);
         let mut routing = self.routing(&message, &topic, wants_reply, turn);
         if publication.retain {
@@ -81,7 +92,7 @@ impl Shard {
             }
         }
         self.route_here(&topic, publisher, &mut routing, turn);
-        let Routing { after, awaiting, deliveries, queued, .. } = self.finish(routing);
+        let Handed { after, awaiting, deliveries, queued } = self.finish(routing);
         let ticket = self.settle(awaiting, after, then, turn);
         Routed { deliveries, queued, other_loops, after, ticket }
     }
@@ -97,7 +108,7 @@ impl Shard {
         let topic = HashedTopic::new(&key, message.view().topic);
         let mut routing = self.routing(&message, &topic, reply.is_some(), turn);
         self.route_here(&topic, None, &mut routing, turn);
-        let Routing { after, awaiting, .. } = self.finish(routing);
+        let Handed { after, awaiting, .. } = self.finish(routing);
         if let Some(reply) = reply {
             self.settle(awaiting, after, Then::Reply(reply), turn);
         }
@@ -110,8 +121,8 @@ impl Shard {
         wants_reply: bool,
         turn: &Turn<'_>,
     ) -> Routing<'a, 'm> {
-        let mut forms = std::mem::take(&mut self.scratch.forms);
-        forms.reset();
+        let mut forms = self.scratch.forms.take().unwrap_or_default();
+        forms.reset(true);
         Routing {
             message,
             topic_hash: topic.text(),
@@ -127,9 +138,10 @@ impl Shard {
     }
 
     /// Gives the buffers of a routing back.
-    pub(super) fn finish<'a, 'm>(&mut self, mut routing: Routing<'a, 'm>) -> Routing<'a, 'm> {
-        self.scratch.forms = std::mem::take(&mut routing.forms);
-        routing
+    pub(super) fn finish(&mut self, routing: Routing<'_, '_>) -> Handed {
+        let Routing { forms, after, awaiting, deliveries, queued, .. } = routing;
+        self.scratch.forms = Some(forms);
+        Handed { after, awaiting, deliveries, queued }
     }
 
     /// Delivers to the sessions of this loop, and to one member of each group that is at home here.
@@ -144,6 +156,7 @@ impl Shard {
             None => unpicked += 1,
         });
         self.counters.dropped_shared += unpicked;
+        routing.forms.set_single(matches.len() + picks.len() == 1);
         let mut identifiers = std::mem::take(&mut self.scratch.identifiers);
         for delivery in matches.deliveries() {
             identifiers.clear();
@@ -240,7 +253,7 @@ impl Shard {
         let topic = message.view().topic;
         // The session may have ended meanwhile, and another may have its slot.
         let member = self.sessions.get(session).and_then(|known| known.flow.as_ref());
-        let is_member = member.is_some_and(|flow| flow.shared.iter().any(|(path, _)| path == shared));
+        let is_member = member.is_some_and(|flow| flow.shared.contains_key(shared));
         let may = is_member && self.client(session).is_some_and(|client| turn.permissions.may_receive(&client, topic));
         if !may {
             let (message, shared, qos) = (Arc::clone(message), Arc::clone(shared), options.qos());
@@ -253,7 +266,7 @@ impl Shard {
         let key = self.key.clone();
         let mut routing = self.routing(&message, &HashedTopic::new(&key, topic), reply.is_some(), turn);
         self.deliver_to_own_member(session, options, shared, &mut routing, turn);
-        let Routing { after, awaiting, .. } = self.finish(routing);
+        let Handed { after, awaiting, .. } = self.finish(routing);
         if let Some(reply) = reply {
             self.settle(awaiting, after, Then::Reply(reply), turn);
         }
@@ -287,7 +300,7 @@ impl Shard {
             Some(member) => self.deliver_to_member(member.subscriber, member.options, path, attempts, &mut routing, turn),
             None => self.counters.dropped_shared += 1,
         }
-        let Routing { after, awaiting, .. } = self.finish(routing);
+        let Handed { after, awaiting, .. } = self.finish(routing);
         if let Some(reply) = reply {
             self.settle(awaiting, after, Then::Reply(reply), turn);
         }

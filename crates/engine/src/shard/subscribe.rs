@@ -13,8 +13,8 @@ use crate::exchange::ToLoop;
 use crate::permission::Turn;
 use crate::record::Record;
 use crate::retained::Cursor;
-use crate::session::Walk;
 use crate::session::held::HeldPacket;
+use crate::session::{Membership, Walk};
 use crate::tree::{Change, SubscriptionFilter, SubscriptionOptions};
 
 impl Shard {
@@ -40,12 +40,13 @@ impl Shard {
                 found(filter, options);
             }
         });
-        for (path, options) in known.flow.iter().flat_map(|flow| &flow.shared) {
-            found(path, *options);
+        for (path, membership) in known.flow.iter().flat_map(|flow| &flow.shared) {
+            found(path, membership.options);
         }
     }
 
     pub(super) fn incoming_subscribe(&mut self, slot: u32, packet: &Subscribe<'_>, turn: &Turn<'_>) -> Result<(), ReasonCode> {
+        self.check_answer(slot, packet.subscriptions.iter().count())?;
         let session = self.session_of(slot);
         let before = self.emitter.emitted();
         let mut awaiting = self.awaiting(true);
@@ -66,6 +67,7 @@ impl Shard {
     }
 
     pub(super) fn incoming_unsubscribe(&mut self, slot: u32, packet: &Unsubscribe<'_>) -> Result<(), ReasonCode> {
+        self.check_answer(slot, packet.filters.iter().count())?;
         let session = self.session_of(slot);
         let before = self.emitter.emitted();
         let mut awaiting = self.awaiting(false);
@@ -85,6 +87,14 @@ impl Shard {
             unsuback.encode(version, out)
         });
         Ok(())
+    }
+
+    /// Refuses what the client couldn't be told the result of: SUBACK and UNSUBACK grow with the packet they answer [MQTT-3.1.2-24].
+    fn check_answer(&self, slot: u32, reasons: usize) -> Result<(), ReasonCode> {
+        // Fixed header, packet identifier and property length.
+        let size = reasons + if reasons < 125 { 5 } else { 8 };
+        let fits = self.connections.get(slot).is_none_or(|known| size <= known.max_packet as usize);
+        if fits { Ok(()) } else { Err(ReasonCode::PacketTooLarge) }
     }
 
     /// Answers once what was done since the record `before` is safe and other loops have done their part.
@@ -188,15 +198,18 @@ impl Shard {
     fn begin_walk(&mut self, session: u32, filter: SubscriptionFilter<'_>, options: SubscriptionOptions, after: u64) {
         let Some(known) = self.sessions.get_mut(session) else { return };
         let slot = known.connection;
-        known.flow().walks.push_back(Walk { cursor: Cursor::new(filter.filter()), options, after });
+        let (text, cursor) = (filter.filter().as_str(), Cursor::new(filter.filter()));
+        let walks = &mut known.flow().walks;
+        // One that is still under way would find the same messages once more.
+        walks.retain(|walk| *walk.filter != *text);
+        walks.push_back(Walk { filter: text.into(), cursor, options, after });
         self.list_walk(slot);
     }
 
     /// Returns how many subscriptions a session has, those in groups of other loops included.
     fn count_subscriptions(&self, session: u32) -> usize {
-        let shared = self.sessions.get(session).and_then(|known| known.flow.as_ref()).map_or(&[][..], |flow| &flow.shared);
-        let here = shared.iter().filter(|(path, _)| self.home_of_group(path) == Some(self.place.event_loop)).count();
-        self.tree.count_of(self.subscriber(session)) + shared.len() - here
+        let flow = self.sessions.get(session).and_then(|known| known.flow.as_ref());
+        self.tree.count_of(self.subscriber(session)) + flow.map_or(0, |flow| flow.shared_elsewhere)
     }
 
     /// Enters a session in a group, which another loop may keep; returns the options it had there.
@@ -211,11 +224,12 @@ impl Shard {
         let subscriber = self.subscriber(session);
         let home = self.home_of_group(path)?;
         let known = self.sessions.get_mut(session)?;
-        let shared = &mut known.flow.get_or_insert_default().shared;
-        let old = match shared.iter_mut().find(|(known, _)| **known == *path) {
-            Some((_, old)) => Some(std::mem::replace(old, options)),
+        let flow = known.flow.get_or_insert_default();
+        let old = match flow.shared.get_mut(path) {
+            Some(membership) => Some(std::mem::replace(&mut membership.options, options)),
             None => {
-                shared.push((path.into(), options));
+                flow.shared.insert(path.into(), Membership { options, home });
+                flow.shared_elsewhere += usize::from(home != self.place.event_loop);
                 None
             }
         };
@@ -242,16 +256,20 @@ impl Shard {
 
     fn leave(&mut self, session: u32, text: &str, filter: SubscriptionFilter<'_>, awaiting: &mut Awaiting) -> bool {
         let subscriber = self.subscriber(session);
+        let flow = self.sessions.get_mut(session).and_then(|known| known.flow.as_mut());
         if filter.share_name().is_none() {
+            if let Some(flow) = flow {
+                // Nothing new is to come because of it [MQTT-3.10.4-2].
+                flow.walks.retain(|walk| *walk.filter != *text);
+            }
             return self.tree.unsubscribe(filter, subscriber);
         }
-        let home = self.home_of_group(text);
-        let Some(flow) = self.sessions.get_mut(session).and_then(|known| known.flow.as_mut()) else { return false };
-        let Some(at) = flow.shared.iter().position(|(path, _)| **path == *text) else { return false };
-        flow.shared.swap_remove(at);
-        if home == Some(self.place.event_loop) {
+        let Some(flow) = flow else { return false };
+        let Some(Membership { home, .. }) = flow.shared.remove(text) else { return false };
+        if home == self.place.event_loop {
             self.tree.unsubscribe(filter, subscriber);
-        } else if let Some(home) = home {
+        } else {
+            flow.shared_elsewhere -= 1;
             let reply = awaiting.ask();
             let change = Change::Remove { filter: text.into(), subscriber };
             self.outboxes[usize::from(home)].push(ToLoop::Group { change, reply });

@@ -10,6 +10,9 @@ use crate::permission::Turn;
 /// Expired retained messages that are dropped in one call.
 const EXPIRED_AT_ONCE: usize = 256;
 
+/// Sessions that get their next retained messages in one call: about a millisecond, however many wait.
+const WALKS_AT_ONCE: usize = 64;
+
 /// What a timer is for; generations tell what it was set for from what is there now.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Timer {
@@ -38,7 +41,7 @@ impl Shard {
         }
         self.scratch.fired = fired;
         self.retained.expire(now, EXPIRED_AT_ONCE);
-        for _ in 0..self.walking.len() {
+        for _ in 0..self.walking.len().min(WALKS_AT_ONCE) {
             let Some(slot) = self.walking.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(slot).filter(|connection| connection.walking) else { continue };
             connection.walking = false;
@@ -59,7 +62,15 @@ impl Shard {
     fn fire(&mut self, timer: Timer, turn: &Turn<'_>) {
         match timer {
             Timer::KeepAlive { connection: slot, generation } => {
-                let known = self.connections.get(slot).filter(|known| known.generation == generation);
+                let most = self.settings.receive_maximum;
+                let known = self.connections.get_mut(slot).filter(|known| known.generation == generation);
+                let known = known.map(|known| {
+                    // Who isn't listened to, as its acknowledgements wait for the journal, can't be found silent.
+                    if known.owed() >= most.into() {
+                        known.heard = millis(turn.monotonic());
+                    }
+                    &*known
+                });
                 let Some(deadline) = known.and_then(super::Connection::deadline) else { return };
                 if deadline > turn.monotonic() {
                     return self.timers.insert(deadline, turn.monotonic(), timer);

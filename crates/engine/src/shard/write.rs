@@ -68,16 +68,21 @@ impl Shard {
     pub fn wants_input(&self, connection: ConnectionId) -> bool {
         let known = self.connections.get(connection.slot).filter(|known| known.generation == connection.generation);
         known.is_some_and(|known| {
-            let line = known.held.as_ref().map_or(0, |line| line.len());
-            line < usize::from(self.settings.receive_maximum) && known.waiting() < self.settings.max_outgoing_bytes
+            known.owed() < usize::from(self.settings.receive_maximum) && known.waiting() < self.settings.max_outgoing_bytes
         })
     }
 
-    /// Appends a packet for a connection and has it written.
+    /// Appends a packet for a connection and has it written; one that is too large for the client is left out [MQTT-3.1.2-24].
     pub(super) fn write_own(&mut self, slot: u32, write: impl FnOnce(ProtocolVersion, &mut Vec<u8>)) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        let outgoing = connection.outgoing.get_or_insert_with(|| self.spare.take());
-        write(connection.version, outgoing.own());
+        let out = connection.outgoing.get_or_insert_with(|| self.spare.take()).own();
+        let start = out.len();
+        write(connection.version, out);
+        if out.len() - start > connection.max_packet as usize {
+            out.truncate(start);
+            self.counters.too_large += 1;
+            return;
+        }
         list(connection, slot, &mut self.ready, self.emitter.committed());
     }
 }

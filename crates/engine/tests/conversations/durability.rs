@@ -1,6 +1,9 @@
 //! What was acknowledged survives a crash, and nothing is acknowledged before.
 
+use midge_engine::limits::Settings;
+
 use crate::check_durable;
+use crate::script::play;
 
 #[test]
 fn acknowledgements_wait_for_the_journal() {
@@ -218,5 +221,66 @@ fn what_was_not_acknowledged_may_be_lost() {
          commit
          a> connect v5 expiry=100
          a< connack present",
+    );
+}
+
+#[test]
+fn what_is_on_disk_is_kept_though_nobody_was_told() {
+    // MQTT-4.3.3-10: what came and where it went is one batch, so the copy is not passed on again.
+    // Between the commits of two loops it may be, so there is one.
+    let settings = Settings { persistence: true, ..Settings::default() };
+    play(
+        1,
+        &settings,
+        "a> connect v5 expiry=100
+         a< connack new
+         a> subscribe #1 t:q2
+         a< suback #1 02
+         p> connect v5 expiry=100
+         p< connack new
+         hold
+         p> publish t 1 q2 #1
+         disk
+         crash
+         a< closed
+         p< closed
+         commit
+         p> connect v5 expiry=100
+         p< connack present
+         p> publish t 1 q2 #1 dup
+         p< pubrec #1
+         p> pubrel #1
+         p< pubcomp #1
+         a> connect v5 expiry=100
+         a< connack present
+         a< publish t 1 q2 #1 dup
+         a> pubrec #1
+         a< pubrel #1
+         a> pubcomp #1",
+    );
+}
+
+#[test]
+fn nothing_is_said_before_connack() {
+    check_durable(
+        "MQTT-3.2.0-1, MQTT-3.14.0-1: neither DISCONNECT nor a message overtakes it",
+        "a> connect v5 expiry=100
+         a< connack new
+         a> subscribe #1 t:q1
+         a< suback #1 01
+         lose a
+         p> connect v4 clean
+         p< connack new
+         p> publish t 1 q1 #1
+         p< puback #1
+         hold
+         a> connect v5 expiry=100
+         p> publish t 2
+         b> connect v5 as=a expiry=100
+         a< closed
+         commit
+         b< connack present
+         b< publish t 1 q1 #1 dup
+         b> puback #1",
     );
 }

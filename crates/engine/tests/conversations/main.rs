@@ -3,11 +3,16 @@
 mod basics;
 mod bounds;
 mod durability;
+mod flows;
 mod groups;
+mod retaining;
 #[path = "../support/script.rs"]
 mod script;
 #[path = "../support/server.rs"]
 mod server;
+mod sessions;
+mod subscribing;
+mod wills;
 
 use midge_engine::limits::Settings;
 

@@ -6,11 +6,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
 
 use midge_mqtt::{
-    Connect, Delivery, Packet, PacketId, Properties, Property, ProtocolVersion, Puback, Pubcomp, Publish, Pubrec, Pubrel, QoS,
-    ReasonCode, Subscribe, Subscription, Subscriptions,
+    Connect, Delivery, Disconnect, Packet, PacketId, Properties, Property, ProtocolVersion, Puback, Pubcomp, Publish, Pubrec,
+    Pubrel, QoS, ReasonCode, Subscribe, Subscription, Subscriptions,
 };
 
+use crate::Random;
 use crate::server::Server;
+
+const VERSIONS: [ProtocolVersion; 4] = [ProtocolVersion::V31, ProtocolVersion::V311, ProtocolVersion::V5, ProtocolVersion::V5];
+
+/// Where retained messages are published; no wildcard of a client matches it.
+pub(crate) const RETAINED: &str = "$r/1";
 
 /// A message that was delivered: topic, publisher and number within its line, QoS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +65,8 @@ pub(crate) struct Model {
     /// Whether its session ends with its connection.
     pub(crate) fleeting: bool,
     pub(crate) window: u16,
+    /// Whether what it may receive has changed on the way, so that nobody can say what must have come.
+    pub(crate) doubtful: bool,
     pub(crate) filters: Vec<(String, QoS)>,
     pub(crate) subscribed: bool,
     /// CONNACK came, on this connection and ever.
@@ -71,16 +79,19 @@ pub(crate) struct Model {
     /// What came on this connection and was not acknowledged to the end.
     unacknowledged: BTreeSet<PacketId>,
     owed: VecDeque<Owed>,
+    /// What topic aliases mean on this connection.
+    aliases: BTreeMap<NonZeroU16, String>,
     pub(crate) delivered: Vec<Delivered>,
 }
 
 impl Model {
-    pub(crate) fn new(name: &str, version: ProtocolVersion, fleeting: bool, window: u16, filters: Vec<(String, QoS)>) -> Self {
+    pub(crate) fn new(name: &str, fleeting: bool, filters: Vec<(String, QoS)>) -> Self {
         Self {
             name: name.to_owned(),
-            version,
+            version: ProtocolVersion::V5,
             fleeting,
-            window,
+            window: 1,
+            doubtful: false,
             filters,
             subscribed: false,
             online: false,
@@ -91,13 +102,16 @@ impl Model {
             received: BTreeMap::new(),
             unacknowledged: BTreeSet::new(),
             owed: VecDeque::new(),
+            aliases: BTreeMap::new(),
             delivered: Vec::new(),
         }
     }
 
-    /// Connects, whether or not it is connected.
-    pub(crate) fn connect(&mut self, server: &mut Server) {
+    /// Connects, whether or not it is connected: with any version and receive maximum.
+    pub(crate) fn connect(&mut self, server: &mut Server, random: &mut Random) {
         self.lost();
+        self.version = VERSIONS[random.below(VERSIONS.len())];
+        self.window = u16::try_from(random.below(5) + 1).expect("small");
         let window = NonZeroU16::new(self.window).expect("at least 1");
         let expiry = if self.fleeting { 0 } else { 100_000 };
         let properties =
@@ -114,6 +128,13 @@ impl Model {
             password: None,
         };
         server.connect(&self.name, &connect).expect("everybody is let in");
+    }
+
+    /// Says goodbye.
+    pub(crate) fn disconnect(&mut self, server: &mut Server) {
+        let goodbye = Disconnect { reason_code: ReasonCode::NORMAL_DISCONNECTION, properties: Properties::NONE };
+        server.send(&self.name, &goodbye.into());
+        self.lost();
     }
 
     /// Learns that its connection is gone.
@@ -136,7 +157,9 @@ impl Model {
         }
         let number = self.numbers.entry((topic.to_owned(), qos)).or_default();
         *number += 1;
-        let payload = format!("{} {number} {}", self.name, "x".repeat(*number as usize % 40));
+        // Some clear it.
+        let clears = topic == RETAINED && number.is_multiple_of(5);
+        let payload = if clears { String::new() } else { format!("{} {number} {}", self.name, "x".repeat(*number as usize % 40)) };
         self.published.push(Delivered { topic: topic.to_owned(), publisher: self.name.clone(), number: *number, qos });
         if qos == QoS::AtMostOnce {
             self.send_publish(server, topic, &payload, Delivery::AtMostOnce, false);
@@ -173,17 +196,17 @@ impl Model {
     }
 
     fn send_publish(&self, server: &mut Server, topic: &str, payload: &str, delivery: Delivery, dup: bool) {
-        let publish = Publish { dup, delivery, retain: false, topic, properties: Properties::NONE, payload: payload.as_bytes() };
+        let retain = topic == RETAINED;
+        let publish = Publish { dup, delivery, retain, topic, properties: Properties::NONE, payload: payload.as_bytes() };
         server.send(&self.name, &publish.into());
     }
 
     /// Takes the next packet, if one is there; returns whether there was.
     pub(crate) fn read(&mut self, server: &mut Server) -> bool {
-        let mut aliases = std::mem::take(&mut server.aliases);
+        let known = &mut self.aliases;
         let got = server.next_packet(&self.name, |packet| match packet {
             Packet::Connack(connack) => Got::Connack(connack.session_present),
             Packet::Publish(publish) => {
-                let known = aliases.entry(self.name.clone()).or_default();
                 let topic = match publish.properties.topic_alias() {
                     Some(alias) if publish.topic.is_empty() => known[&alias].clone(),
                     Some(alias) => {
@@ -205,7 +228,6 @@ impl Model {
             }
             _ => Got::Other,
         });
-        server.aliases = aliases;
         let any = got.is_some();
         if let Some(got) = got {
             self.take(server, got);
@@ -244,7 +266,7 @@ impl Model {
         // 3.1 has no such flag.
         let present = present || (self.version == ProtocolVersion::V31 && self.known);
         self.online = true;
-        server.aliases.remove(&self.name);
+        self.aliases.clear();
         assert!(present || !self.known, "{}: the session was lost", self.name);
         self.known = !self.fleeting;
         if !present {

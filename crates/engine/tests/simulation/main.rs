@@ -12,7 +12,7 @@ mod server;
 use std::time::Duration;
 
 use midge_engine::limits::Settings;
-use midge_mqtt::{ProtocolVersion, QoS};
+use midge_mqtt::QoS;
 
 use client::Model;
 use server::Server;
@@ -38,16 +38,20 @@ impl Random {
     }
 }
 
-const TOPICS: [(&str, QoS); 6] = [
+const TOPICS: [(&str, QoS); 7] = [
     ("a/0", QoS::AtMostOnce),
     ("a/1", QoS::AtLeastOnce),
     ("a/2", QoS::ExactlyOnce),
     ("b/2", QoS::ExactlyOnce),
     ("job/1", QoS::AtLeastOnce),
     ("job/2", QoS::ExactlyOnce),
+    (client::RETAINED, QoS::AtLeastOnce),
 ];
 
-fn clients(random: &mut Random, crashes: bool) -> Vec<Model> {
+/// Whose rights change on the way.
+const DOUBTFUL: &str = "c4";
+
+fn clients(crashes: bool) -> Vec<Model> {
     let filters: [&[(&str, QoS)]; 7] = [
         &[("#", QoS::ExactlyOnce)],
         &[("a/+", QoS::AtLeastOnce), ("a/2", QoS::ExactlyOnce)],
@@ -57,15 +61,13 @@ fn clients(random: &mut Random, crashes: bool) -> Vec<Model> {
         &[("a/0", QoS::AtMostOnce), ("a/#", QoS::ExactlyOnce)],
         &[("$share/g/job/+", QoS::ExactlyOnce), ("a/1", QoS::AtLeastOnce)],
     ];
-    let mut make = |(number, filters): (usize, &&[(&str, QoS)])| {
-        let version = [ProtocolVersion::V31, ProtocolVersion::V311, ProtocolVersion::V5, ProtocolVersion::V5][random.below(4)];
-        let window = u16::try_from(random.below(5) + 1).expect("small");
+    let make = |(number, filters): (usize, &&[(&str, QoS)])| {
         // What a member holds whose session is not on disk is lost in a crash.
         let filters = filters.iter().filter(|(filter, _)| number != 6 || !crashes || !filter.starts_with("$share/"));
         let filters = filters.map(|(filter, qos)| ((*filter).to_owned(), *qos)).collect();
-        Model::new(&format!("c{number}"), version, number == 6, window, filters)
+        Model::new(&format!("c{number}"), number == 6, filters)
     };
-    filters.iter().enumerate().map(&mut make).collect()
+    filters.iter().enumerate().map(make).collect()
 }
 
 fn simulate(seed: u64, loops: u8, crashes: bool) {
@@ -76,9 +78,9 @@ fn simulate(seed: u64, loops: u8, crashes: bool) {
     // The first gets all but what is for the group, and not the topic b/2 either.
     server.denials.set("c0", 'r', "job/#", true);
     server.denials.set("c0", 'r', "b/2", true);
-    let mut clients = clients(&mut random, crashes);
+    let mut clients = clients(crashes);
     for client in clients.iter_mut().filter(|client| !client.fleeting) {
-        client.connect(&mut server);
+        client.connect(&mut server, &mut random);
         while client.read(&mut server) {}
         assert!(client.subscribed);
     }
@@ -90,10 +92,12 @@ fn simulate(seed: u64, loops: u8, crashes: bool) {
     }
     server.auto = true;
     server.manual = false;
-    calm(&mut server, &mut clients);
+    calm(&mut server, &mut clients, &mut random);
     // Between the commits of two loops, a crash can have a message of QoS 2 passed on twice.
     oracle::check(&clients, &server, crashed && loops > 1);
     assert_eq!(server.state().messages.len(), 0, "every message was given up in the end");
+    let newcomers = newcomers(&mut server, &mut random);
+    oracle::check_retained(&clients, &newcomers);
     assert!(clients.iter().map(|client| client.delivered.len()).sum::<usize>() > 100);
 }
 
@@ -142,6 +146,12 @@ fn step(random: &mut Random, server: &mut Server, clients: &mut [Model], crashes
             clients.iter_mut().for_each(Model::lost);
             return true;
         }
+        96 if name == DOUBTFUL && random.one_in(2) => {
+            let denied = server.denials.denies(&name, 'r', "b/2");
+            server.denials.set(&name, 'r', "b/2", !denied);
+            client.doubtful = true;
+        }
+        97 if random.one_in(3) => client.disconnect(server),
         97 => {
             server.lose(&name);
             client.lost();
@@ -150,7 +160,7 @@ fn step(random: &mut Random, server: &mut Server, clients: &mut [Model], crashes
         98.. => {
             let gone = server.wires.get(&name).is_none_or(|wire| wire.closed);
             if gone || random.one_in(4) {
-                client.connect(server);
+                client.connect(server, random);
             }
         }
         _ => {}
@@ -159,9 +169,9 @@ fn step(random: &mut Random, server: &mut Server, clients: &mut [Model], crashes
 }
 
 /// Lets everybody connect, read and acknowledge until nothing is left to do.
-fn calm(server: &mut Server, clients: &mut [Model]) {
+fn calm(server: &mut Server, clients: &mut [Model], random: &mut Random) {
     for client in clients.iter_mut() {
-        client.connect(server);
+        client.connect(server, random);
     }
     for _ in 0..100_000 {
         let mut busy = false;
@@ -179,8 +189,29 @@ fn calm(server: &mut Server, clients: &mut [Model]) {
     panic!("the clients never come to rest");
 }
 
-fn simulate_seeds(seeds: std::ops::Range<u64>, loops: u8, crashes: bool) {
-    for seed in seeds {
+/// Returns a client of each loop who only wants to know what is retained.
+fn newcomers(server: &mut Server, random: &mut Random) -> Vec<Model> {
+    let name = |server: &Server, event_loop| {
+        (0..).map(|number| format!("z{number}")).find(|name| server.home(name) == event_loop).expect("some name falls there")
+    };
+    let names: Vec<String> = (0..server.shards.len()).map(|event_loop| name(server, event_loop)).collect();
+    let mut newcomers = Vec::new();
+    for name in names {
+        let mut newcomer = Model::new(&name, true, vec![("$r/#".to_owned(), QoS::AtLeastOnce)]);
+        newcomer.connect(server, random);
+        while newcomer.read(server) {}
+        newcomers.push(newcomer);
+    }
+    newcomers
+}
+
+/// Seeds of each scenario in an ordinary run.
+const SEEDS: u64 = 60;
+
+/// Simulates seeds from `first` on: as many as `MIDGE_SIMULATION_SEEDS` says, or [`SEEDS`].
+fn simulate_seeds(first: u64, loops: u8, crashes: bool) {
+    let count = std::env::var("MIDGE_SIMULATION_SEEDS").map_or(SEEDS, |count| count.parse().expect("a number of seeds"));
+    for seed in first..first + count {
         let result = std::panic::catch_unwind(|| simulate(seed, loops, crashes));
         assert!(result.is_ok(), "seed {seed}, {loops} loops, crashes: {crashes}");
     }
@@ -188,25 +219,25 @@ fn simulate_seeds(seeds: std::ops::Range<u64>, loops: u8, crashes: bool) {
 
 #[test]
 fn one_loop_without_crashes() {
-    simulate_seeds(0..150, 1, false);
+    simulate_seeds(0, 1, false);
 }
 
 #[test]
 fn two_loops_without_crashes() {
-    simulate_seeds(1000..1150, 2, false);
+    simulate_seeds(1_000_000, 2, false);
 }
 
 #[test]
 fn one_loop_that_crashes() {
-    simulate_seeds(2000..2200, 1, true);
+    simulate_seeds(2_000_000, 1, true);
 }
 
 #[test]
 fn two_loops_that_crash() {
-    simulate_seeds(3000..3200, 2, true);
+    simulate_seeds(3_000_000, 2, true);
 }
 
 #[test]
 fn three_loops_that_crash() {
-    simulate_seeds(4000..4100, 3, true);
+    simulate_seeds(4_000_000, 3, true);
 }

@@ -1,7 +1,7 @@
 //! Conversations as text.
 //!
 //! `NAME> PACKET` sends, `NAME< PACKET` expects the next packet; at the end nobody may have got anything more.
-//! Other lines say what happens around the clients: `after SECONDS`, `lose NAME`, `crash [LOOPS]`, `hold`, `commit`, `deny CLIENT LETTER FILTER`, `allow …`, `slow NAME`, `read NAME`.
+//! Other lines say what happens around the clients: `after SECONDS`, `lose NAME`, `crash [LOOPS]`, `hold`, `commit`, `disk` (what is held gets to disk, and nobody is told), `deny CLIENT LETTER FILTER`, `allow …`, `slow NAME`, `read NAME`, `raw NAME HEX`.
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
@@ -17,13 +17,7 @@ use super::server::Server;
 
 /// Plays a script with so many loops; returns the server as the script left it.
 pub(crate) fn play(loops: u8, settings: &Settings, script: &str) -> Server {
-    let mut server = Server::new(loops, settings.clone());
-    for (number, line) in script.lines().enumerate() {
-        let line = line.split("//").next().unwrap_or_default().trim();
-        if !line.is_empty() {
-            step(&mut server, line, &format!("line {} of a script on {loops} loops: {line}\n{script}", number + 1));
-        }
-    }
+    let mut server = play_on(loops, settings, script);
     let names: Vec<String> = server.wires.keys().cloned().collect();
     for name in names {
         let more = next(&mut server, &name);
@@ -32,7 +26,19 @@ pub(crate) fn play(loops: u8, settings: &Settings, script: &str) -> Server {
     server
 }
 
-fn step(server: &mut Server, line: &str, context: &str) {
+/// Plays a script that leaves it to the caller what comes after it.
+pub(crate) fn play_on(loops: u8, settings: &Settings, script: &str) -> Server {
+    let mut server = Server::new(loops, settings.clone());
+    for (number, line) in script.lines().enumerate() {
+        let line = line.split("//").next().unwrap_or_default().trim();
+        if !line.is_empty() {
+            step(&mut server, line, &format_args!("line {} of a script on {loops} loops: {line}\n{script}", number + 1));
+        }
+    }
+    server
+}
+
+fn step(server: &mut Server, line: &str, context: &dyn std::fmt::Display) {
     if let Some((name, packet)) = line.split_once("> ") {
         return send(server, name, packet);
     }
@@ -48,12 +54,17 @@ fn step(server: &mut Server, line: &str, context: &str) {
         ["crash"] => server.crash(u8::try_from(server.shards.len()).expect("few loops")),
         ["crash", loops] => server.crash(loops.parse().expect("a number of loops")),
         ["hold"] => server.auto = false,
+        ["disk"] => (0..server.shards.len()).for_each(|event_loop| server.write_ahead(event_loop)),
         ["commit"] => {
             server.auto = true;
             server.settle();
         }
         [how @ ("deny" | "allow"), client, letter, filter] => {
             server.denials.set(client, letter.chars().next().expect("a letter"), filter, how == "deny");
+        }
+        ["raw", name, hex] => {
+            let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal digits"));
+            server.send_bytes(name, &bytes.collect::<Vec<_>>());
         }
         ["slow", name] => server.read(name, Some(0)),
         ["read", name] => {
@@ -103,6 +114,8 @@ fn property(word: &str) -> Option<Property<'_>> {
         "response" => Property::ResponseTopic(value),
         "correlation" => Property::CorrelationData(value.as_bytes()),
         "type" => Property::ContentType(value),
+        "problem" => Property::RequestProblemInformation(value == "1"),
+        "answers" => Property::RequestResponseInformation(value == "1"),
         "utf8" => Property::PayloadFormatIndicator(value == "1"),
         "id" => Property::SubscriptionIdentifier(SubscriptionId::new(number(value)).expect("in range")),
         _ => Property::UserProperty(key.strip_prefix("u-")?, value),
@@ -187,7 +200,7 @@ fn subscription(word: &str) -> Option<Subscription<'_>> {
 }
 
 /// Connects: `v3|v4|v5 [clean] [keep=S] [as=CLIENT] [will=TOPIC,PAYLOAD,QOS[,retain]] [properties]`.
-fn connect(server: &mut Server, name: &str, words: &[&str]) {
+pub(crate) fn connect(server: &mut Server, name: &str, words: &[&str]) {
     let version = match words[0] {
         "v3" => ProtocolVersion::V31,
         "v4" => ProtocolVersion::V311,
@@ -195,7 +208,9 @@ fn connect(server: &mut Server, name: &str, words: &[&str]) {
     };
     let value = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
     let (of_will, own): (Vec<_>, Vec<_>) = words.iter().filter_map(|word| property(word)).partition(|p| {
-        matches!(p, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_) | Property::UserProperty(..))
+        use midge_mqtt::PropertyId as Id;
+        let of_message = [Id::PayloadFormatIndicator, Id::ContentType, Id::ResponseTopic, Id::CorrelationData];
+        matches!(p.id(), Id::WillDelayInterval | Id::MessageExpiryInterval | Id::UserProperty) || of_message.contains(&p.id())
     });
     let will: Option<Vec<&str>> = value("will").map(|will| will.split(',').collect());
     let will = will.as_ref().map(|will| Will {
@@ -261,6 +276,18 @@ fn show(packet: &Packet<'_>) -> String {
             words.extend(packet.reason_codes.iter().map(|code| format!("{:02X}", code.value())));
         }
         Packet::Disconnect(packet) => words.push(format!("{:02X}", packet.reason_code.value())),
+        _ => {}
+    }
+    // Nothing but these two has properties [MQTT-3.1.2-29].
+    match packet {
+        Packet::Connack(_) | Packet::Publish(_) => {}
+        Packet::Puback(packet) => assert!(packet.properties.is_empty()),
+        Packet::Pubrec(packet) => assert!(packet.properties.is_empty()),
+        Packet::Pubrel(packet) => assert!(packet.properties.is_empty()),
+        Packet::Pubcomp(packet) => assert!(packet.properties.is_empty()),
+        Packet::Suback(packet) => assert!(packet.properties.is_empty()),
+        Packet::Unsuback(packet) => assert!(packet.properties.is_empty()),
+        Packet::Disconnect(packet) => assert!(packet.properties.is_empty()),
         _ => {}
     }
     words.extend(shown.iter().filter_map(|property| show_property(&property)));

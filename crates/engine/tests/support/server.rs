@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use midge_core::time::Now;
@@ -85,8 +84,6 @@ pub(crate) struct Server {
     /// Whether nothing happens by itself, mail and writing included.
     pub(crate) manual: bool,
     pub(crate) wires: BTreeMap<String, Wire>,
-    /// What topic aliases mean to clients that keep this here.
-    pub(crate) aliases: BTreeMap<String, BTreeMap<NonZeroU16, String>>,
     settings: Settings,
     key: HashKey,
     journals: Vec<Journal>,
@@ -104,7 +101,6 @@ impl Server {
             auto: true,
             manual: false,
             wires: BTreeMap::new(),
-            aliases: BTreeMap::new(),
             settings,
             key,
             journals: Vec::new(),
@@ -171,11 +167,17 @@ impl Server {
 
     /// Sends a packet as bytes, so that the shard sees what it would see.
     pub(crate) fn send(&mut self, name: &str, packet: &Packet<'_>) {
-        let Some(wire) = self.wires.get(name).filter(|wire| !wire.closed) else { return };
-        let (event_loop, id, version) = (wire.event_loop, wire.id, wire.version);
+        let Some(version) = self.wires.get(name).map(|wire| wire.version) else { return };
         let mut bytes = Vec::new();
         packet.encode(version, &mut bytes).expect("a packet of that version");
-        self.with(event_loop, |shard, turn| match decode(&Rules::new(Peer::Client(version)), &bytes) {
+        self.send_bytes(name, &bytes);
+    }
+
+    /// Sends what may be a packet or not.
+    pub(crate) fn send_bytes(&mut self, name: &str, bytes: &[u8]) {
+        let Some(wire) = self.wires.get(name).filter(|wire| !wire.closed) else { return };
+        let (event_loop, id, version) = (wire.event_loop, wire.id, wire.version);
+        self.with(event_loop, |shard, turn| match decode(&Rules::new(Peer::Client(version)), bytes) {
             Ok(Decoded::Packet(packet, _)) => shard.packet(id, &packet, turn),
             Ok(Decoded::Incomplete(_)) => unreachable!("the packet is whole"),
             Err(error) => shard.malformed(id, &error, turn),

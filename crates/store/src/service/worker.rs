@@ -10,10 +10,11 @@ mod bans;
 mod effects;
 mod emptiness;
 mod gone;
+mod lists;
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use midge_core::directory::{Identity, Slot};
@@ -22,14 +23,17 @@ use midge_core::gate::{Admission, Asked, Hello};
 use midge_core::key::{Key, ShieldTarget};
 use midge_core::time::Now;
 
-use super::limiter::Limiter;
 use super::queue::{Job, MAX_CHANGED};
-use super::reply::{Reply, guarded};
+use super::reply::Reply;
 use super::{Shared, Verdict};
-use crate::{Backoff, Store, StoreError};
+use crate::guarded::guarded;
+use crate::limiter::Limiter;
+use crate::node::Fact;
+use crate::{Backoff, Store, StoreError, Write, Written, node};
 use bans::Bans;
 use emptiness::Emptiness;
 use gone::Gone;
+use lists::Lists;
 
 /// How many keys one round trip asks for at most.
 const BATCH: usize = 2_048;
@@ -53,6 +57,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         gone: Gone::default(),
         sweep: VecDeque::new(),
         bans: Bans::default(),
+        lists: Lists::default(),
         emptiness: Emptiness::default(),
         effects_at: Duration::ZERO,
         rehashes: VecDeque::new(),
@@ -60,6 +65,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         complaints: Limiter::new(6),
         flaws: Limiter::new(20),
         refusals: Limiter::new(6),
+        reported: node::Last::default(),
     };
     loop {
         match guarded(|| worker.turn()) {
@@ -91,6 +97,7 @@ struct Worker<'a> {
     gone: Gone,
     sweep: VecDeque<Arc<Slot>>,
     bans: Bans,
+    lists: Lists,
     emptiness: Emptiness,
     /// When effects may be written.
     effects_at: Duration,
@@ -101,6 +108,7 @@ struct Worker<'a> {
     flaws: Limiter,
     /// Of single writes.
     refusals: Limiter,
+    reported: node::Last,
 }
 
 /// Somebody who waits for an account.
@@ -117,6 +125,9 @@ impl Worker<'_> {
             self.dismiss(waiting.jobs);
             return false;
         }
+        if waiting.flushed {
+            self.emptiness.doubt(self.now());
+        }
         if let Some(losses) = waiting.everything {
             self.begin_epoch(losses);
         }
@@ -127,9 +138,11 @@ impl Worker<'_> {
         self.read_changed();
         self.answer(waiting.jobs);
         self.read_bans();
+        self.read_lists();
         self.sweep_some();
         self.end_emptiness();
         self.write_effects();
+        self.report();
         self.heartbeat();
         true
     }
@@ -143,7 +156,10 @@ impl Worker<'_> {
         let work_left = !self.changed.is_empty() || !self.doubted.is_empty() || !self.sweep.is_empty() || !self.rehashes.is_empty();
         match (&self.store, work_left) {
             (Some(_), true) => Duration::ZERO,
-            (Some(_), false) => self.bans.due().map_or(HEARTBEAT, |due| due.saturating_sub(now).min(HEARTBEAT)),
+            (Some(_), false) => {
+                let due = self.bans.due().into_iter().chain(self.lists.due()).min();
+                due.map_or(HEARTBEAT, |due| due.saturating_sub(now).min(HEARTBEAT))
+            }
             (None, _) => self.retry_at.saturating_sub(now).min(HEARTBEAT),
         }
     }
@@ -160,11 +176,14 @@ impl Worker<'_> {
             self.store = None;
             self.bans.begin_anew();
         }
+        // What was listed in another epoch is no word about this one.
+        self.lists.begin_anew();
         self.losses = losses;
         self.changed.clear();
         self.doubted.clear();
         self.sweep_all();
         self.bans.want();
+        self.lists.want();
     }
 
     /// Has all live accounts read; those that an earlier sweep has not come to are first, so that each has its turn.
@@ -209,6 +228,7 @@ impl Worker<'_> {
         self.doubted.extend(self.changed.drain());
         self.doubted.extend(self.gone.take_all());
         self.bans.begin_anew();
+        self.lists.begin_anew();
         self.shared.away.store(true, Ordering::Release);
         self.shared.note(|health| {
             health.connected = false;
@@ -262,10 +282,7 @@ impl Worker<'_> {
     fn settle(&mut self, read: Vec<(Key, Entry)>) -> HashSet<Key> {
         let directory = self.shared.gate.directory();
         let is_lost = |(key, entry): &&(Key, Entry)| *entry == Entry::Missing && directory.knows(key);
-        let mut lost: HashSet<Key> = read.iter().filter(is_lost).map(|(key, _)| key.clone()).collect();
-        if !lost.is_empty() && self.believes_loss() {
-            lost.clear();
-        }
+        let lost = self.lost_of(read.iter().filter(is_lost).map(|(key, _)| key));
         let taken: Vec<(Key, Entry)> = read.into_iter().filter(|(key, _)| !lost.contains(key)).collect();
         self.apply(&taken);
         lost
@@ -273,7 +290,7 @@ impl Worker<'_> {
 
     fn apply(&mut self, read: &[(Key, Entry)]) {
         let now = self.now();
-        self.emptiness.see(read);
+        self.see_policy(read);
         self.bans.see(read, now);
         for (key, entry) in read {
             if let (Key::Shield(target), Entry::Text { value, .. }) = (key, entry)
@@ -381,6 +398,12 @@ impl Worker<'_> {
     fn load(&mut self, waiters: &[(Arc<Slot>, Vec<ShieldTarget>, Waiter)]) -> Option<HashSet<Key>> {
         let slots = || waiters.iter().map(|(slot, _, _)| slot);
         let mut keys = self.wanted(slots());
+        let directory = self.shared.gate.directory();
+        let of_client = |(_, _, waiter): &(_, _, Waiter)| match waiter {
+            Waiter::Login(hello, _) => directory.wants_of_client(&hello.client),
+            Waiter::Prepare(_) => None,
+        };
+        keys.extend(waiters.iter().filter_map(of_client).collect::<HashSet<Key>>());
         let targets: HashSet<&ShieldTarget> = waiters.iter().flat_map(|(_, targets, _)| targets).collect();
         keys.extend(targets.into_iter().cloned().map(Key::Shield));
         let read = self.read(&keys)?;
@@ -406,6 +429,37 @@ impl Worker<'_> {
             already.extend(keys);
         }
         self.sweep.drain(..slots.len());
+    }
+
+    /// Writes how this server is.
+    fn report(&mut self) {
+        let Some(report) = self.shared.report.get() else { return };
+        let now = self.now();
+        if self.store.is_none() || !self.reported.is_due(now.monotonic) {
+            return;
+        }
+        let mut facts = (report.collect)();
+        facts.extend(self.facts());
+        let fields = self.reported.fields(&facts, now.monotonic, now.unix);
+        let write = Write::Renew { key: node::key(report), fields, ttl: node::LEASE };
+        if let Some(Written::Failed(why)) = self.ask(|store| store.write(&[write])).and_then(|mut written| written.pop()) {
+            self.complain_of_write(&node::key(report), "this server's state can't be shown in the store", &why);
+            self.reported.rest(now.monotonic);
+        }
+    }
+
+    /// Returns what this thread knows of itself.
+    fn facts(&self) -> [(&'static str, Fact); 6] {
+        let health = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let directory = self.shared.gate.directory();
+        [
+            ("store_round_trip_us", Fact::Gauge(u64::try_from(health.round_trip.as_micros()).unwrap_or(u64::MAX))),
+            ("store_failures", Fact::Counter(health.failures)),
+            ("store_emptied", Fact::Gauge(health.emptied.into())),
+            ("following", Fact::Text(health.watch_mode.filter(|_| directory.is_linked()).unwrap_or("nothing").to_owned())),
+            ("hashed", Fact::Counter(self.shared.hashed.load(Ordering::Relaxed))),
+            ("busy", Fact::Counter(self.shared.busy.load(Ordering::Relaxed))),
+        ]
     }
 
     fn heartbeat(&mut self) {
