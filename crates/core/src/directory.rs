@@ -321,6 +321,13 @@ impl Directory {
         self.changes.any()
     }
 
+    /// Has `tell` called, on the thread of whoever changes something, each time [`Self::take_changes`] begins to have something.
+    ///
+    /// For a body that sleeps while nothing happens; it must be quick, and call nothing of this directory. Only the first one counts.
+    pub fn on_changes(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.changes.on_any(Box::new(tell));
+    }
+
     /// Returns what changed for live clients since the last call, in order, each slot once.
     ///
     /// A client that was admitted before, and is entered among the body's clients after, has to be asked

@@ -10,7 +10,7 @@ use midge_mqtt::{Property, ReasonCode};
 #[must_use]
 pub enum Verdict {
     /// It is: [`super::LoopMind::let_in`] is next; [`super::LoopMind::proved`] for one that was let in before.
-    Admitted(Box<Admitted>),
+    Admitted(Admitted),
     /// It isn't; the reason code of CONNACK, or of DISCONNECT for a client that was let in before.
     Refused(ReasonCode),
     /// That isn't known yet: [`super::LoopMind::next_answer`] will say, unless the client is forgotten first.
@@ -41,12 +41,12 @@ impl Admitted {
     pub fn data(&self) -> Option<&[u8]> {
         self.data.as_deref()
     }
+}
 
-    /// Returns the properties for CONNACK or AUTH [MQTT-4.12.0-5].
-    pub(super) fn properties(&self) -> Vec<Property<'_>> {
-        let both = |data| [Property::AuthenticationMethod(MECHANISM), Property::AuthenticationData(data)];
-        self.data().map(both).into_iter().flatten().collect()
-    }
+/// Returns the properties that say in CONNACK how an exchange ended [MQTT-4.12.0-5].
+pub(super) fn properties(data: Option<&[u8]>) -> Vec<Property<'_>> {
+    let both = |data| [Property::AuthenticationMethod(MECHANISM), Property::AuthenticationData(data)];
+    data.map(both).into_iter().flatten().collect()
 }
 
 /// Returns the reason code of CONNACK, from which nobody learns which users there are.

@@ -3,8 +3,9 @@
 //! Each slot waits at most once, so the list is no longer than there are live accounts and lists of clients.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::slot::Slot;
 use crate::name::ClientId;
@@ -25,6 +26,16 @@ pub enum Change {
 pub(super) struct Changes {
     waiting: Mutex<Waiting>,
     any: AtomicBool,
+    tell: OnceLock<Tell>,
+}
+
+/// Whom to tell that there is something to take.
+struct Tell(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Tell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tell(..)")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +46,11 @@ struct Waiting {
 }
 
 impl Changes {
+    /// Has `tell` called from now on; the first one stays.
+    pub(super) fn on_any(&self, tell: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.tell.set(Tell(tell));
+    }
+
     pub(super) fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }
@@ -54,7 +70,7 @@ impl Changes {
     pub(super) fn account(&self, slot: &Arc<Slot>) {
         if !slot.announced.swap(true, Ordering::AcqRel) {
             self.waiting.lock().unwrap_or_else(PoisonError::into_inner).list.push(Change::Account(slot.clone()));
-            self.any.store(true, Ordering::Release);
+            self.note();
         }
     }
 
@@ -63,7 +79,8 @@ impl Changes {
         if waiting.clients.insert(client.clone()) {
             waiting.list.push(Change::Client(client.clone()));
         }
-        self.any.store(true, Ordering::Release);
+        drop(waiting);
+        self.note();
     }
 
     pub(super) fn bans(&self) {
@@ -71,6 +88,16 @@ impl Changes {
         if !std::mem::replace(&mut waiting.bans, true) {
             waiting.list.push(Change::Bans);
         }
-        self.any.store(true, Ordering::Release);
+        drop(waiting);
+        self.note();
+    }
+
+    /// Says that there is something to take: it is in the list by now, so whoever takes either finds it or is told.
+    fn note(&self) {
+        if !self.any.swap(true, Ordering::AcqRel)
+            && let Some(Tell(tell)) = self.tell.get()
+        {
+            tell();
+        }
     }
 }
