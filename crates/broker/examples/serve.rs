@@ -8,6 +8,7 @@ use std::io::Read;
 use midge_broker::journal::{Journal, Settings as JournalSettings};
 use midge_broker::server::{Beginning, Listen, OpenDoor, Server, Settings, TlsFiles, WebSocketSettings};
 use midge_engine::record::State;
+use midge_store::service::Clock;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
@@ -19,7 +20,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings { loops, listeners, ..Settings::default() };
     let journal = std::env::var_os("JOURNAL").map(|path| Journal::open(path.as_ref(), &JournalSettings::default())).transpose()?;
     let (journal, state) = journal.map_or((None, State::default()), |(journal, recovered)| (Some(journal), recovered.state));
-    let server = Server::start(settings, &Beginning { state: &state, journal: journal.as_ref() }, |_, _| Box::new(OpenDoor))?;
+    let server =
+        Server::start(settings, &Beginning { state: &state, journal: journal.as_ref(), clock: Clock::start() }, |_, _| {
+            Box::new(OpenDoor)
+        })?;
     for address in server.addresses() {
         println!("{address}");
     }

@@ -15,6 +15,7 @@ mod output;
 mod peer;
 mod records;
 mod report;
+mod resident;
 mod seats;
 mod seldom;
 mod settings;
@@ -37,14 +38,16 @@ use midge_engine::message::Message;
 use midge_engine::permission::Turn;
 use midge_engine::record::State;
 use midge_engine::shard::Shard;
+use midge_store::service::Clock;
 use mio::Poll;
 use rustls::ServerConfig;
 
 use crate::journal::Journal;
 
-pub use door::{Admission, Authentication, Hello, Mind, OpenDoor, Order, Verdict};
+pub use door::{Admission, Authentication, Entering, Hello, Mind, OpenDoor, Verdict};
 pub use peer::{Origin, PeerId};
 pub use report::Report;
+pub use resident::Resident;
 pub use settings::{Address, Limits, Listen, Settings};
 pub use traffic::Traffic;
 pub use transport::tls::{TlsError, TlsFiles};
@@ -56,7 +59,7 @@ use mailbox::{Mail, Mailbox};
 use records::Records;
 use report::Reports;
 use seats::Seats;
-use shared::{Clock, Shared};
+use shared::Shared;
 use transport::Kind;
 
 /// Why a server can't start.
@@ -106,6 +109,8 @@ pub struct Beginning<'a> {
     pub state: &'a State,
     /// What keeps what must survive; without, nothing does, and nothing waits for it.
     pub journal: Option<&'a Journal>,
+    /// What time is measured by; of all who measure it, the minds above all, the same.
+    pub clock: Clock,
 }
 
 impl Server {
@@ -127,7 +132,7 @@ impl Server {
         let mailboxes = polls.iter().map(|poll| Mailbox::new(poll.registry(), MAILBOX)).collect::<io::Result<_>>()?;
         let shared = Arc::new(Shared {
             key: HashKey::new(random_key()),
-            clock: Clock::start(),
+            clock: beginning.clock,
             mailboxes,
             certificates: certificates.into_iter().map(|config| config.map(ArcSwap::new)).collect(),
             reports: Reports::new(loops),
@@ -136,8 +141,8 @@ impl Server {
         });
         let handle = Handle(Arc::clone(&shared));
         let places = (0..loops).map(|event_loop| Place { event_loop, loops });
-        let minds: Vec<Box<dyn Mind>> = places.clone().map(|place| mind(place, &handle)).collect();
-        let shards = restore(&shared, beginning.state, &minds);
+        let mut minds: Vec<Box<dyn Mind>> = places.clone().map(|place| mind(place, &handle)).collect();
+        let shards = restore(&shared, beginning.state, &mut minds);
         let (sender, drained) = channel();
         let mut server = Self { handle, addresses, threads: Vec::new(), drained };
         let mut listeners = Some(listeners);
@@ -197,7 +202,7 @@ impl Server {
 }
 
 impl Handle {
-    /// Has a loop ask its [`Mind::next_order`].
+    /// Has a loop ask its [`Mind::work`].
     pub fn wake(&self, event_loop: u8) {
         if let Some(mailbox) = self.0.mailboxes.get(usize::from(event_loop)) {
             mailbox.wake();
@@ -261,16 +266,17 @@ fn random_key() -> [u64; 2] {
 }
 
 /// Makes the loops' shards, which begin with what was kept.
-fn restore(shared: &Shared, state: &State, minds: &[Box<dyn Mind>]) -> Vec<Shard> {
+fn restore(shared: &Shared, state: &State, minds: &mut [Box<dyn Mind>]) -> Vec<Shard> {
     let loops = u8::try_from(minds.len()).unwrap_or(u8::MAX);
     let place = |event_loop| Place { event_loop, loops };
     let mut shards: Vec<Shard> =
         (0..loops).map(|event_loop| Shard::new(place(event_loop), shared.settings.engine.clone(), shared.key.clone())).collect();
     let summaries: Vec<_> = shards.iter().map(Shard::summary).collect();
     let now: Now = shared.clock.now();
-    for (shard, mind) in shards.iter_mut().zip(minds) {
+    for (shard, mind) in shards.iter_mut().zip(minds.iter_mut()) {
         shard.join(summaries.clone());
         shard.restore(state, &Turn { now, permissions: mind.permissions() });
+        mind.restored(state, shard);
     }
     // What they have to tell each other about it, they are told before time passes.
     let mut batch = Vec::new();

@@ -5,12 +5,12 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use midge_engine::shard::{Connecting, ConnectionId};
+use midge_engine::shard::{ConnectionId, SessionId};
 use midge_mqtt::{
     Auth, Connack, Connect, DecodeError, Decoded, Packet, Peer as Sender, Properties, ProtocolVersion, ReasonCode, decode,
 };
 
-use super::door::{Admission, Authentication, Hello, Verdict};
+use super::door::{Admission, Entering, Hello, Verdict};
 use super::event_loop::{EventLoop, turn};
 use super::peer::{Asked, PeerId, Phase};
 
@@ -35,7 +35,7 @@ impl EventLoop {
     pub(super) fn decided(&mut self, id: PeerId, verdict: Verdict) {
         let Some(peer) = self.peers.get_mut(id.slot as usize).filter(|peer| peer.serial == id.serial) else { return };
         match &peer.phase {
-            &Phase::Open { id: connection, .. } => self.conclude_again(connection, verdict),
+            &Phase::Open { id: connection, session, .. } => self.conclude_again(id, session, connection, verdict),
             Phase::Asked(_) => {
                 let Phase::Asked(asked) = std::mem::replace(&mut peer.phase, Phase::Lingering) else { return };
                 self.go_on(id, asked, verdict);
@@ -52,7 +52,7 @@ impl EventLoop {
             Ok(Decoded::Packet(Packet::Auth(auth), length)) => {
                 self.traffic.packets_received += 1;
                 let Phase::Asked(asked) = std::mem::replace(&mut peer.phase, Phase::Lingering) else { return None };
-                let verdict = self.mind.respond(id, &auth, self.now);
+                let verdict = self.mind.respond(id, None, &auth, self.now);
                 self.go_on(id, asked, verdict);
                 Some(length)
             }
@@ -62,12 +62,10 @@ impl EventLoop {
             }
             // Nothing else may come before CONNACK [MQTT-3.1.2-30].
             Ok(Decoded::Packet(..)) => {
-                self.mind.gone(id);
                 self.refuse(slot, ProtocolVersion::V5, ReasonCode::ProtocolError);
                 None
             }
             Err(error) => {
-                self.mind.gone(id);
                 self.note_malformed(&error);
                 self.refuse(slot, ProtocolVersion::V5, error.reason_code());
                 None
@@ -79,16 +77,20 @@ impl EventLoop {
     pub(super) fn authenticate_again(&mut self, slot: u32, connection: ConnectionId, auth: &Auth<'_>) {
         let Some(peer) = self.peer(slot) else { return };
         let id = PeerId { slot, serial: peer.serial };
-        let verdict = self.mind.respond(id, auth, self.now);
-        self.conclude_again(connection, verdict);
+        let Phase::Open { session, .. } = peer.phase else { return };
+        let verdict = self.mind.respond(id, Some(session), auth, self.now);
+        self.conclude_again(id, session, connection, verdict);
     }
 
-    fn conclude_again(&mut self, connection: ConnectionId, verdict: Verdict) {
+    fn conclude_again(&mut self, id: PeerId, session: SessionId, connection: ConnectionId, verdict: Verdict) {
         let (reason, authentication) = match verdict {
             Verdict::Later => return,
             Verdict::Refused(reason) => return self.shard.disconnect(connection, reason, &turn!(self)),
             Verdict::Challenge(authentication) => (ReasonCode::ContinueAuthentication, Some(authentication)),
-            Verdict::Admitted(admission) => (ReasonCode::Success, admission.authentication),
+            Verdict::Admitted(admission) => {
+                self.mind.proved(id, session);
+                (ReasonCode::Success, admission.authentication)
+            }
         };
         let Some(authentication) = authentication else { return };
         let properties = authentication.properties();
@@ -143,23 +145,16 @@ impl EventLoop {
 
     fn let_in(&mut self, peer: PeerId, connect: &Connect<'_>, client_id: &str, admission: &Admission) -> Result<(), ReasonCode> {
         self.seat_user(peer.slot, client_id, admission.username.as_ref())?;
-        let properties = admission.authentication.as_ref().map(Authentication::properties);
-        let properties = properties.as_ref().map_or(&[][..], |properties| properties);
-        let username = admission.username.as_deref();
-        let connecting = Connecting { connect, client_id, username, properties };
-        let connection = self.shard.connect(&connecting, &turn!(self))?;
+        let entering = Entering { peer, connect, client_id, admission };
+        let connection = self.mind.let_in(&entering, &mut self.shard, self.now)?;
         self.traffic.connects += 1;
         if self.peer_of.len() <= connection.slot() {
             self.peer_of.resize(connection.slot() + 1, u32::MAX);
         }
         self.peer_of[connection.slot()] = peer.slot;
+        let session = self.shard.session(client_id).ok_or(ReasonCode::UnspecifiedError)?;
         if let Some(known) = self.peer(peer.slot) {
-            known.phase = Phase::Open { id: connection, version: connect.version };
-        }
-        if let Some(session) = self.shard.session(client_id) {
-            self.mind.connected(peer, session, connection);
-            // What the server subscribes it to comes directly behind CONNACK.
-            self.take_orders();
+            known.phase = Phase::Open { id: connection, session, version: connect.version };
         }
         Ok(())
     }

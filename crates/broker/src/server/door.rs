@@ -3,13 +3,15 @@
 //! Each loop has a [`Mind`] of its own, so that no answer needs a lock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use midge_core::time::Now;
 use midge_core::topic::TopicName;
-use midge_engine::permission::{Client, Permissions};
-use midge_engine::shard::{ConnectionId, SessionId};
+use midge_engine::permission::{Client, Permissions, Turn};
+use midge_engine::record::State;
+use midge_engine::shard::{Connecting, ConnectionId, SessionId, Shard};
 use midge_engine::tree::SubscriptionFilter;
-use midge_mqtt::{Auth, Connect, Property, PropertyId, QoS, ReasonCode, RetainHandling};
+use midge_mqtt::{Auth, Connect, Property, PropertyId, ReasonCode};
 
 use super::peer::{Origin, PeerId};
 
@@ -35,7 +37,7 @@ pub enum Verdict {
     Challenge(Authentication),
     /// It isn't.
     Refused(ReasonCode),
-    /// That isn't known yet: [`Mind::next_order`] will say.
+    /// That isn't known yet: [`Mind::next_answer`] will say.
     Later,
 }
 
@@ -64,40 +66,6 @@ impl Authentication {
     }
 }
 
-/// What is to be done with a client.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Order {
-    /// A client that waited has its answer.
-    Decided(PeerId, Verdict),
-    /// The connection is to be closed.
-    Disconnect(ConnectionId, ReasonCode),
-    /// The session is to be ended.
-    End(SessionId, ReasonCode),
-    /// The session is to be subscribed, on the server's own account.
-    Subscribe {
-        /// Which session.
-        session: SessionId,
-        /// The filter, `$share/NAME/` included.
-        filter: Box<str>,
-        /// The maximum QoS.
-        qos: QoS,
-        /// Whether the client's own messages are kept from it.
-        no_local: bool,
-        /// Whether the retain flag is passed on as it was published.
-        retain_as_published: bool,
-        /// Whether retained messages are sent.
-        retain_handling: RetainHandling,
-    },
-    /// A subscription of the session is to be withdrawn, by whomever it was made.
-    Unsubscribe {
-        /// Which session.
-        session: SessionId,
-        /// The filter, `$share/NAME/` included.
-        filter: Box<str>,
-    },
-}
-
 /// Decides about the clients of one loop.
 pub trait Mind: Send {
     /// Returns who answers the engine's questions.
@@ -106,36 +74,79 @@ pub trait Mind: Send {
     /// Decides whether a client is let in; it must not wait for anything.
     fn admit(&mut self, hello: &Hello<'_>, now: Now) -> Verdict;
 
-    /// Decides after what a client said by AUTH: one that was challenged, or one that is connected and proves itself again.
-    fn respond(&mut self, peer: PeerId, auth: &Auth<'_>, now: Now) -> Verdict {
-        let _ = (peer, auth, now);
+    /// Decides after AUTH: of a client that was challenged, or of one that is connected, with its `session`, and proves itself anew.
+    fn respond(&mut self, peer: PeerId, session: Option<SessionId>, auth: &Auth<'_>, now: Now) -> Verdict {
+        let _ = (peer, session, auth, now);
         Verdict::Refused(ReasonCode::ProtocolError)
     }
 
-    /// Learns which session and connection a client got that was let in; what [`Mind::next_order`] says then is done directly behind CONNACK.
-    fn connected(&mut self, peer: PeerId, session: SessionId, connection: ConnectionId) {
-        let _ = (peer, session, connection);
+    /// Has the engine begin the connection of a client that was admitted just now; subscriptions that the server makes follow here.
+    ///
+    /// # Errors
+    /// The reason code for the CONNACK that refuses the client after all.
+    fn let_in(&mut self, entering: &Entering<'_>, shard: &mut Shard, now: Now) -> Result<ConnectionId, ReasonCode> {
+        entering.connect(shard, &Turn { now, permissions: self.permissions() })
     }
 
-    /// Learns that a client waits no more for an answer.
+    /// Learns that a client which is connected was admitted just now, having proved itself anew.
+    fn proved(&mut self, peer: PeerId, session: SessionId) {
+        let _ = (peer, session);
+    }
+
+    /// Learns that a client is gone, whether it waited for something or not.
     fn gone(&mut self, peer: PeerId) {
         let _ = peer;
     }
 
-    /// Learns that a connection is closed.
-    fn closed(&mut self, connection: ConnectionId) {
-        let _ = connection;
-    }
-
     /// Learns that a session is over; its id will be used again.
-    fn session_ended(&mut self, session: SessionId) {
-        let _ = session;
+    fn session_ended(&mut self, session: SessionId, client_id: &str, shard: &Shard) {
+        let _ = (session, client_id, shard);
     }
 
-    /// Returns what is to be done next; called in every turn, after [`super::Handle::wake`] soon.
-    fn next_order(&mut self, now: Now) -> Option<Order> {
+    /// Learns of the sessions that the shard was restored with; once, at the start.
+    fn restored(&mut self, state: &State, shard: &Shard) {
+        let _ = (state, shard);
+    }
+
+    /// Does what waits; called in every turn, and soon after [`super::Handle::wake`].
+    fn work(&mut self, shard: &mut Shard, now: Now) {
+        let _ = (shard, now);
+    }
+
+    /// Returns the next answer to somebody who waited; asked after [`Self::work`] until there is none.
+    fn next_answer(&mut self) -> Option<(PeerId, Verdict)> {
+        None
+    }
+
+    /// Returns when [`Self::work`] is to be called at the latest, on the monotonic clock.
+    fn next_deadline(&self, now: Now) -> Option<Duration> {
         let _ = now;
         None
+    }
+}
+
+/// A client that is being let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Entering<'a> {
+    /// Which.
+    pub peer: PeerId,
+    /// Its CONNECT.
+    pub connect: &'a Connect<'a>,
+    /// Its client identifier, by which it was asked about.
+    pub client_id: &'a str,
+    /// What is known of it.
+    pub admission: &'a Admission,
+}
+
+impl Entering<'_> {
+    /// Has the engine begin the connection.
+    ///
+    /// # Errors
+    /// The engine's reason code for the CONNACK that refuses the client.
+    pub fn connect(&self, shard: &mut Shard, turn: &Turn<'_>) -> Result<ConnectionId, ReasonCode> {
+        let properties = self.admission.authentication.as_ref().map(Authentication::properties).unwrap_or_default();
+        let (connect, client_id, username) = (self.connect, self.client_id, self.admission.username.as_deref());
+        shard.connect(&Connecting { connect, client_id, username, properties: &properties }, turn)
     }
 }
 

@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use midge_core::time::Now;
 use midge_engine::exchange::{Place, ToLoop};
-use midge_engine::permission::Turn;
 use midge_engine::shard::{ConnectionId, Event, Shard};
-use midge_mqtt::Subscription;
 use mio::{Events, Poll, Token};
 use slab::Slab;
 
 use super::deadlines::Deadlines;
-use super::door::{Mind, Order};
+use super::door::Mind;
 use super::listen::Listeners;
 use super::mailbox::{Inbox, Mail, Mailbox};
 use super::peer::{Peer, PeerId, Phase};
@@ -79,7 +77,7 @@ pub(super) struct EventLoop {
     outbox: Vec<ToLoop>,
 }
 
-/// Makes a [`Turn`] of fields, so that other fields can be changed meanwhile.
+/// Makes a `Turn` of fields, so that other fields can be changed meanwhile.
 macro_rules! turn {
     ($self:ident) => {
         midge_engine::permission::Turn { now: $self.now, permissions: $self.mind.permissions() }
@@ -164,7 +162,7 @@ impl EventLoop {
         if let Some(last) = self.journal.as_mut().and_then(Records::newly_committed) {
             self.shard.committed(last, &turn!(self));
         }
-        self.take_orders();
+        self.ask_mind();
         self.shard.advance(&turn!(self));
         self.pass_deadlines();
         for connection in std::mem::take(&mut self.unwritten) {
@@ -228,6 +226,7 @@ impl EventLoop {
             self.listeners.next_deadline(),
             self.sys.as_ref().map(Sys::next),
             self.report_due,
+            self.mind.next_deadline(self.now),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_sub(self.now.monotonic))
     }
@@ -264,23 +263,11 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn take_orders(&mut self) {
-        while let Some(order) = self.mind.next_order(self.now) {
-            match order {
-                Order::Decided(peer, verdict) => self.decided(peer, verdict),
-                Order::Disconnect(connection, reason) => self.shard.disconnect(connection, reason, &turn!(self)),
-                Order::End(session, reason) => self.shard.end(session, reason, &turn!(self)),
-                Order::Subscribe { session, filter, qos, no_local, retain_as_published, retain_handling } => {
-                    let subscription = Subscription { filter: &filter, qos, no_local, retain_as_published, retain_handling };
-                    let reason = self.shard.subscribe(session, &subscription, &turn!(self));
-                    if reason.is_failure() && self.broken.now(self.now.monotonic).is_some() {
-                        log::warn!("a client can't be subscribed to {}: {reason}", filter.escape_debug());
-                    }
-                }
-                Order::Unsubscribe { session, filter } => {
-                    self.shard.unsubscribe(session, &filter);
-                }
-            }
+    /// Has the mind do what waits, and goes on with those who waited for it.
+    fn ask_mind(&mut self) {
+        self.mind.work(&mut self.shard, self.now);
+        while let Some((peer, verdict)) = self.mind.next_answer() {
+            self.decided(peer, verdict);
         }
     }
 
@@ -288,7 +275,7 @@ impl EventLoop {
         while let Some(event) = self.shard.next_event() {
             match event {
                 Event::Close { connection, reason } => self.close(connection, reason.is_some()),
-                Event::SessionEnded { session, .. } => self.mind.session_ended(session),
+                Event::SessionEnded { session, client_id } => self.mind.session_ended(session, &client_id, &self.shard),
                 // Events are for a caller who has something to do at them.
                 _ => {}
             }
@@ -345,11 +332,6 @@ impl EventLoop {
 
     pub(super) fn peer(&mut self, slot: u32) -> Option<&mut Peer> {
         self.peers.get_mut(slot as usize)
-    }
-
-    /// Does something to the engine with the time and permissions of this turn.
-    pub(super) fn engine<T>(&mut self, act: impl FnOnce(&mut Shard, &Turn<'_>) -> T) -> T {
-        act(&mut self.shard, &turn!(self))
     }
 }
 

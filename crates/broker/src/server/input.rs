@@ -144,7 +144,7 @@ impl EventLoop {
         while !rest.is_empty() {
             let Some(peer) = self.peers.get_mut(slot as usize) else { return };
             match peer.phase {
-                Phase::Open { id, version } => return self.packets(slot, id, version, rest),
+                Phase::Open { id, version, .. } => return self.packets(slot, id, version, rest),
                 Phase::New(_) => match self.first_packet(slot, rest) {
                     Some(length) => rest = &rest[length..],
                     None => return,

@@ -103,17 +103,13 @@ impl EventLoop {
     /// Ends a connection whose layers have, saying what they have to say.
     pub(super) fn part_from(&mut self, slot: u32) {
         let Some(peer) = self.peer(slot) else { return };
-        let (connection, asked) = (peer.connection(), matches!(peer.phase, Phase::Asked(_)));
-        let id = PeerId { slot, serial: peer.serial };
-        if let Some(connection) = connection {
+        if let Some(connection) = peer.connection() {
             // What the client asked for before is still answered.
             self.flush_peer(slot);
             if self.peer(slot).is_none_or(|peer| peer.connection() != Some(connection)) {
                 return;
             }
             self.forget(connection);
-        } else if asked {
-            self.mind.gone(id);
         }
         self.linger(slot);
     }
@@ -124,6 +120,7 @@ impl EventLoop {
         peer.phase = Phase::Lingering;
         peer.partial = Vec::new();
         let id = PeerId { slot, serial: peer.serial };
+        self.mind.gone(id);
         if peer.transport.end().is_err() {
             return self.drop_peer(slot);
         }
@@ -146,14 +143,13 @@ impl EventLoop {
         let Some(peer) = self.peers.try_remove(slot as usize) else { return };
         match peer.phase {
             Phase::Open { id, .. } | Phase::Closing { id, .. } => self.forget(id),
-            Phase::Asked(_) => self.mind.gone(PeerId { slot, serial: peer.serial }),
-            Phase::New(_) | Phase::Lingering => {}
+            Phase::New(_) | Phase::Asked(_) | Phase::Lingering => {}
         }
+        self.mind.gone(PeerId { slot, serial: peer.serial });
     }
 
-    /// Tells the engine and the mind that a connection is no more.
+    /// Tells the engine that a connection is no more.
     fn forget(&mut self, id: ConnectionId) {
-        self.engine(|shard, turn| shard.closed(id, turn));
-        self.mind.closed(id);
+        self.shard.closed(id, &turn!(self));
     }
 }

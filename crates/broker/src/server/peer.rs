@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use midge_engine::shard::ConnectionId;
+use midge_engine::shard::{ConnectionId, SessionId};
 use midge_mqtt::ProtocolVersion;
 
 use super::transport::Transport;
@@ -42,7 +42,7 @@ pub(super) enum Phase {
     /// Whether the client is let in is being decided; its CONNECT is kept.
     Asked(Box<Asked>),
     /// The engine knows it.
-    Open { id: ConnectionId, version: ProtocolVersion },
+    Open { id: ConnectionId, session: SessionId, version: ProtocolVersion },
     /// The engine has closed it, and its last bytes are being written.
     Closing { id: ConnectionId, linger: bool },
     /// Everything was said; what still comes is thrown away until the other side has closed, or time is over.

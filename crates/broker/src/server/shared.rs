@@ -3,12 +3,11 @@
 //! Nothing here is touched per message.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use midge_core::time::Now;
 use midge_engine::hash::HashKey;
 use midge_mqtt::{Peer as Sender, Rules};
+use midge_store::service::Clock;
 
 use rustls::ServerConfig;
 
@@ -22,6 +21,7 @@ use super::transport::Kind;
 pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) key: HashKey,
+    /// The same for all loops, and for the mind: what one says of time, another understands.
     pub(super) clock: Clock,
     pub(super) mailboxes: Vec<Mailbox>,
     /// The certificates of each listener as they are now.
@@ -47,20 +47,5 @@ impl Shared {
             Sender::Client(_) | Sender::Server(_) => self.settings.engine.max_packet_size,
         };
         Rules { peer: sender, max_packet_size: size, bridges: true }
-    }
-}
-
-/// The clocks, the same for all loops: what one says of time, another understands.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock(Instant);
-
-impl Clock {
-    pub(super) fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    pub(super) fn now(self) -> Now {
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Now { monotonic: self.0.elapsed(), unix: unix.map_or(0, |since| since.as_secs()) }
     }
 }

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use midge_broker::server::{
-    Admission, Authentication, Handle, Hello, Listen, Mind, OpenDoor, Order, Origin, PeerId, Settings, TlsFiles, Verdict,
+    Admission, Authentication, Entering, Handle, Hello, Listen, Mind, OpenDoor, Origin, PeerId, Settings, TlsFiles, Verdict,
 };
 use midge_core::time::Now;
 use midge_core::topic::TopicName;
 use midge_engine::message::Publication;
-use midge_engine::permission::Permissions;
-use midge_engine::shard::{ConnectionId, SessionId};
-use midge_mqtt::{Auth, QoS, ReasonCode, RetainHandling};
+use midge_engine::permission::{Permissions, Turn};
+use midge_engine::shard::{ConnectionId, SessionId, Shard};
+use midge_mqtt::{Auth, QoS, ReasonCode, Subscription};
 use midge_testkit::{Certs, Connect, Event, MosquittoVersion, Packet, Property, Protocol, RawClient, Value, mosquitto_pub};
 
 use crate::support::{PATIENCE, Running, local};
@@ -26,8 +26,7 @@ use crate::support::{PATIENCE, Running, local};
 struct Clerk {
     seen: Sender<(String, Origin)>,
     waiting: Sender<PeerId>,
-    orders: Arc<Mutex<VecDeque<Order>>>,
-    feeds: Vec<PeerId>,
+    answers: Arc<Mutex<VecDeque<(PeerId, Verdict)>>>,
 }
 
 fn riddle(data: &str) -> Authentication {
@@ -49,16 +48,12 @@ impl Mind for Clerk {
                 let _ = self.waiting.send(hello.peer);
                 Verdict::Later
             }
-            Some("feed") => {
-                self.feeds.push(hello.peer);
-                Verdict::Admitted(Admission::default())
-            }
             Some("no") => Verdict::Refused(ReasonCode::BadUserNameOrPassword),
             name => Verdict::Admitted(Admission { username: name.map(Into::into), authentication: None }),
         }
     }
 
-    fn respond(&mut self, _: PeerId, auth: &Auth<'_>, _: Now) -> Verdict {
+    fn respond(&mut self, _: PeerId, _: Option<SessionId>, auth: &Auth<'_>, _: Now) -> Verdict {
         match (auth.reason_code, auth.properties.authentication_data()) {
             (ReasonCode::ReAuthenticate, _) => Verdict::Challenge(riddle("again?")),
             (_, Some(b"that")) => Verdict::Admitted(Admission { username: None, authentication: Some(riddle("well")) }),
@@ -66,16 +61,18 @@ impl Mind for Clerk {
         }
     }
 
-    fn connected(&mut self, peer: PeerId, session: SessionId, _: ConnectionId) {
-        if self.feeds.contains(&peer) {
-            let (filter, qos, retain_handling) = ("feed/#".into(), QoS::AtLeastOnce, RetainHandling::Send);
-            let order = Order::Subscribe { session, filter, qos, no_local: false, retain_as_published: false, retain_handling };
-            self.orders.lock().expect("nobody panics with it").push_back(order);
+    fn let_in(&mut self, entering: &Entering<'_>, shard: &mut Shard, now: Now) -> Result<ConnectionId, ReasonCode> {
+        let turn = Turn { now, permissions: &OpenDoor };
+        let connection = entering.connect(shard, &turn)?;
+        if entering.connect.username == Some("feed") {
+            let session = shard.session(entering.client_id).expect("it has begun");
+            shard.subscribe(session, &Subscription::new("feed/#", QoS::AtLeastOnce), &turn);
         }
+        Ok(connection)
     }
 
-    fn next_order(&mut self, _: Now) -> Option<Order> {
-        self.orders.lock().expect("nobody panics with it").pop_front()
+    fn next_answer(&mut self) -> Option<(PeerId, Verdict)> {
+        self.answers.lock().expect("nobody panics with it").pop_front()
     }
 }
 
@@ -83,23 +80,23 @@ struct Office {
     server: Running,
     seen: Receiver<(String, Origin)>,
     waiting: Receiver<PeerId>,
-    orders: Arc<Mutex<VecDeque<Order>>>,
+    answers: Arc<Mutex<VecDeque<(PeerId, Verdict)>>>,
 }
 
 impl Office {
     fn open(listeners: Vec<Listen>) -> Result<Self> {
         let ((seen_to, seen), (waiting_to, waiting)) = (channel(), channel());
-        let orders = Arc::new(Mutex::new(VecDeque::new()));
+        let answers = Arc::new(Mutex::new(VecDeque::new()));
         let mind = |_: &Handle| -> Box<dyn Mind> {
-            Box::new(Clerk { seen: seen_to.clone(), waiting: waiting_to.clone(), orders: Arc::clone(&orders), feeds: Vec::new() })
+            Box::new(Clerk { seen: seen_to.clone(), waiting: waiting_to.clone(), answers: Arc::clone(&answers) })
         };
-        // One loop, as orders go to whoever asks first.
+        // One loop, as answers go to whoever asks first.
         let server = Running::with_minds(Settings { loops: 1, listeners, ..Settings::default() }, mind)?;
-        Ok(Self { server, seen, waiting, orders })
+        Ok(Self { server, seen, waiting, answers })
     }
 
-    fn order(&self, order: Order) {
-        self.orders.lock().expect("nobody panics with it").push_back(order);
+    fn answer(&self, peer: PeerId, verdict: Verdict) {
+        self.answers.lock().expect("nobody panics with it").push_back((peer, verdict));
         self.server.handle().wake(0);
     }
 
@@ -123,7 +120,7 @@ fn a_decision_may_come_later_and_nothing_is_heard_until_then() -> Result<()> {
             client.send(&[&connect("c", "later").encode()[..], b"\xc0\x00"].concat())?;
             let peer = office.waiting.recv_timeout(PATIENCE)?;
             client.send(b"\xc0\x00")?;
-            office.order(Order::Decided(peer, verdict));
+            office.answer(peer, verdict);
             let connack = client.expect("CONNACK", |packet| matches!(packet, midge_testkit::Packet::ConnAck { .. }))?;
             assert!(matches!(connack, midge_testkit::Packet::ConnAck { code: found, .. } if found == code), "{connack:?}");
             if code == 0 {
@@ -146,7 +143,7 @@ fn a_decision_for_a_client_that_is_gone_does_no_harm() -> Result<()> {
     client.send(&Connect::new(Protocol::V5, "gone").login("later", "").encode())?;
     let peer = office.waiting.recv_timeout(PATIENCE)?;
     drop(client);
-    office.order(Order::Decided(peer, Verdict::Admitted(Admission::default())));
+    office.answer(peer, Verdict::Admitted(Admission::default()));
     RawClient::connect(office.server.port(), &Connect::new(Protocol::V5, "next"))?.ping(PATIENCE)
 }
 

@@ -7,6 +7,7 @@ use anyhow::Result;
 use midge_broker::journal::Journal;
 use midge_broker::server::{Address, Beginning, Handle, Limits, Listen, Mind, OpenDoor, Server, Settings};
 use midge_engine::record::State;
+use midge_store::service::Clock;
 
 /// How long anything may take that a test waits for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,14 +41,14 @@ impl Running {
         if settings.listeners.is_empty() {
             settings.listeners.push(local());
         }
-        let beginning = Beginning { state: &State::default(), journal: None };
+        let beginning = Beginning { state: &State::default(), journal: None, clock: Clock::start() };
         Ok(Self(Some(Server::start(settings, &beginning, |_, handle| mind(handle))?)))
     }
 
     /// Starts a server with what a journal has kept.
     pub(crate) fn with_journal(loops: u8, journal: &Journal, state: &State) -> Result<Self> {
         let settings = Settings { loops, listeners: vec![local()], ..Settings::default() };
-        let beginning = Beginning { state, journal: Some(journal) };
+        let beginning = Beginning { state, journal: Some(journal), clock: Clock::start() };
         Ok(Self(Some(Server::start(settings, &beginning, |_, _| Box::new(OpenDoor))?)))
     }
 
