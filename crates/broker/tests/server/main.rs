@@ -7,6 +7,7 @@
 //! * [`limits`]: what happens at each bound.
 //! * [`sys`]: what the server says of itself.
 //! * [`transports`]: TLS, WebSocket, Unix sockets, and proxies.
+//! * [`users`]: the broker's own mind at the door.
 
 mod bytes;
 mod clients;
@@ -16,3 +17,4 @@ mod limits;
 mod support;
 mod sys;
 mod transports;
+mod users;

@@ -16,6 +16,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Running(Option<Server>);
 
 impl Running {
+    pub(crate) fn new(server: Server) -> Self {
+        Self(Some(server))
+    }
+
     /// Starts a server with one plain listener and so many loops.
     pub(crate) fn plain(loops: u8) -> Result<Self> {
         Self::start(Settings { loops, ..Settings::default() })
