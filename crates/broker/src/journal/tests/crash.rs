@@ -34,7 +34,7 @@ impl Driver {
         assert!(opened.is_ok() || sim.has_crashed(), "{opened:?}");
         let (journal, _) = opened.ok()?;
         let (wake, woken) = channel();
-        let handle = journal.handle(Arc::new(move || drop(wake.send(()))));
+        let handle = journal.handle(Arc::new(move || _ = wake.send(())));
         Some(Self { sim: sim.clone(), journal, handle, appended: 0, woken })
     }
 
