@@ -173,8 +173,6 @@ fn any_operation_of_a_compaction_may_be_the_last() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
     #[test]
     fn what_was_confirmed_is_there(
         steps in steps(150),
