@@ -57,18 +57,23 @@ impl Listing {
         let names = disk.list().map_err(|cause| JournalError::io(disk.path(), "listing", cause))?;
         let (mut snapshots, mut logs, mut listing) = (Vec::new(), Vec::new(), Self::default());
         for name in names {
-            let number = |end| name.strip_suffix(end).filter(|digits| digits.len() == 20).and_then(|digits| digits.parse().ok());
-            if let Some(number) = number(LOG) {
-                logs.push(number);
-            } else if let Some(number) = number(SNAPSHOT) {
-                snapshots.push(number);
-            } else if name.strip_suffix(UNFINISHED).is_some_and(|name| name.ends_with(LOG) || name.ends_with(SNAPSHOT)) {
+            let finished = name.strip_suffix(UNFINISHED).unwrap_or(&name);
+            let number =
+                |end| finished.strip_suffix(end).filter(|digits| digits.len() == 20).and_then(|digits| digits.parse().ok());
+            let (log, snapshot): (Option<u64>, Option<u64>) = (number(LOG), number(SNAPSHOT));
+            let Some(number) = log.or(snapshot) else { continue };
+            listing.next_number = listing.next_number.max(number);
+            if finished != name {
                 listing.obsolete.push(name);
+            } else if log.is_some() {
+                logs.push(number);
+            } else {
+                snapshots.push(number);
             }
         }
+        listing.next_number = listing.next_number.saturating_add(1);
         logs.sort_unstable();
         snapshots.sort_unstable();
-        listing.next_number = logs.last().max(snapshots.last()).map_or(1, |last: &u64| last.saturating_add(1));
         let snapshot = snapshots.pop();
         listing.obsolete.extend(snapshots.into_iter().map(snapshot_name));
         let start = snapshot.unwrap_or(0);

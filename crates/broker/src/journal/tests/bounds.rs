@@ -80,7 +80,7 @@ fn memory_has_a_bound() {
     let sim = Sim::default();
     let mut driver = Driver::open(&sim, &Settings { queue_bytes: 100, ..small() }).unwrap();
     let (woken, wakes) = std::sync::mpsc::channel();
-    let mut other = driver.journal.handle(Arc::new(move || drop(woken.send(()))));
+    let mut other = driver.journal.handle(Arc::new(move || _ = woken.send(())));
     sim.fail(Some((1, 0)));
     let mut batch = vec![started()];
     assert_eq!(other.append(&mut batch, 1), Room::Free);
@@ -112,14 +112,18 @@ fn the_size_on_disk_follows_what_is_alive() {
         }
         if number % 10 == 0 {
             driver.wait();
+            // Memory is faster than any disk; what is tested is that a compaction is under way.
+            while driver.journal.counters().log_bytes > 20_000 {
+                std::thread::yield_now();
+            }
         }
     }
     driver.wait();
     let counters = driver.journal.counters();
     assert!(counters.compactions > 5 && counters.failed_compactions == 0, "{counters:?}");
     driver.journal.close().unwrap();
-    // About 1,700 bytes are alive; what was written is 400,000. How far a compaction lags behind is not bounded by the disk.
-    assert!(sim.total() < 100_000, "{} bytes in {:?}", sim.total(), sim.names());
+    // About 1,700 bytes are alive; what was written is 400,000.
+    assert!(sim.total() < 50_000, "{} bytes in {:?}", sim.total(), sim.names());
     assert_eq!(recover(&sim).unwrap().0.state.messages.len(), 10);
 }
 

@@ -80,7 +80,7 @@ fn the_form_stays() {
         (Record::Unsubscribed { session, filter: "#".into() }, b"\x05\0\0\0\x07\xac\x02\x01#"),
         (
             Record::Message { key: MessageKey(1), message: super::samples::message(b"!", 9), expires: Some(3) },
-            b"\x10\0\0\0\x08\x01\x01\x09\x03a/b\x02\x01\x01\x01!\x01\x03",
+            b"\x0f\0\0\0\x08\x01\x01\x09\x03a/b\x02\x01\x01\x01!\x01\x03",
         ),
         (
             Record::Queued {

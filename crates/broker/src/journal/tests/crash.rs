@@ -34,7 +34,7 @@ impl Driver {
         assert!(opened.is_ok() || sim.has_crashed(), "{opened:?}");
         let (journal, _) = opened.ok()?;
         let (wake, woken) = channel();
-        let handle = journal.handle(Arc::new(move || drop(wake.send(()))));
+        let handle = journal.handle(Arc::new(move || _ = wake.send(())));
         Some(Self { sim: sim.clone(), journal, handle, appended: 0, woken })
     }
 
@@ -173,8 +173,6 @@ fn any_operation_of_a_compaction_may_be_the_last() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
     #[test]
     fn what_was_confirmed_is_there(
         steps in steps(150),

@@ -161,7 +161,7 @@ impl Disk for Sim {
         world.operate()?;
         world.files.push(Content::default());
         let file = world.files.len() - 1;
-        world.change_names(|names| drop(names.insert(name.to_owned(), file)));
+        world.change_names(|names| _ = names.insert(name.to_owned(), file));
         Ok(Box::new(SimSink { sim: self.clone(), file }))
     }
 
@@ -196,7 +196,7 @@ impl Disk for Sim {
         if !world.names.contains_key(name) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        world.change_names(|names| drop(names.remove(name)));
+        world.change_names(|names| _ = names.remove(name));
         Ok(())
     }
 
