@@ -1,0 +1,1 @@
+//! Reads and checks all that can be set.

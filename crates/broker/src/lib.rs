@@ -1,0 +1,9 @@
+//! Serves MQTT: sockets, files and threads around the engine.
+//!
+//! [`config`] is all that can be set, [`mind`] who is let in and what they may, [`journal`] what survives a crash,
+//! [`server`] the event loops that carry bytes between sockets and the engine.
+
+pub mod config;
+pub mod journal;
+pub mod mind;
+pub mod server;
