@@ -26,6 +26,8 @@ pub(super) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Makes batches of records that a server could have emitted: keys are never used twice, and nothing is queued for a session that is over.
+///
+/// Batches begin anywhere, so that what belongs together may be in two of them.
 pub(super) fn stream(steps: &[Step]) -> Vec<Vec<Record>> {
     let mut maker = Maker::default();
     let mut batches = vec![Vec::new()];
@@ -33,7 +35,8 @@ pub(super) fn stream(steps: &[Step]) -> Vec<Vec<Record>> {
         let batch = batches.last_mut().unwrap();
         maker.step(kind, usize::from(session), detail, batch);
         if detail % 3 == 0 && !batch.is_empty() {
-            batches.push(Vec::new());
+            let next = batch.split_off(batch.len() - usize::from(detail / 3) % batch.len());
+            batches.push(next);
         }
     }
     batches.retain(|batch| !batch.is_empty());
