@@ -2,6 +2,8 @@
 //!
 //! The test runs itself as the process that is killed; [`DIRECTORY`] tells the two apart.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -198,7 +198,7 @@ impl Disk for Sim {
         let mut world = self.world();
         let result = world.operate();
         // One that fails may have happened.
-        let happens = if result.is_ok() { true } else { !world.crashed && world.operations.is_multiple_of(2) };
+        let happens = result.is_ok() || (!world.crashed && world.operations.is_multiple_of(2));
         let file = *world.names.get(from).ok_or(io::ErrorKind::NotFound)?;
         if happens {
             world.change_names(Some(from), Some((to, file)));
