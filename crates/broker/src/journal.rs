@@ -15,7 +15,7 @@
 //! * **No silent loss**: a torn tail, which can't have been committed, is cut off and reported. Damage anywhere else ends [`Journal::open`] with the file and the offset, and changes nothing on disk.
 //! * **Errors**: after a failed write or fsync nothing is confirmed by that file again. What was not confirmed is kept, and written to a new file every [`Settings::retry`] until that works; meanwhile [`Journal::health`] is [`Health::Stuck`], nothing is acknowledged, and the memory fills up to its bound.
 //! * **Bounds**: see [`Settings`]; each has a counter in [`Counters`].
-//! * **Size**: what is dead goes when the log is compacted: the records that still matter are copied to a snapshot, on a thread of its own, while commits go on. If that fails, nothing is lost, the log grows, and it is tried again.
+//! * **Size**: what is dead goes when the log is compacted: the records that still matter are copied to a snapshot, on a thread of its own, while commits go on and the next log grows. If that fails, nothing is lost, the log grows, and it is tried again.
 //! * **Memory**: the records that wait, twice at most, while one half is being written. No state and no message is kept; while a compaction looks for what is alive, it takes about 130 bytes for each message that waits for a session, 110 for each session, and one bit for each record there is.
 //!
 //! # Why files of its own
