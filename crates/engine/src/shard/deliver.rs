@@ -104,7 +104,12 @@ impl Shard {
         routing.after = routing.after.max(after);
         let Some(packet_id) = packet_id else {
             routing.queued += usize::from(slot == super::NONE);
-            return self.enqueue(to.session, pending);
+            // It may be dropped at once, and with its last target the stored message is gone: the next target needs one of its own.
+            let order = pending.order;
+            if self.enqueue(to.session, pending) == Some(order) {
+                routing.key = None;
+            }
+            return;
         };
         let qos = pending.qos;
         // After a crash, nobody would know that it was sent, or under which packet identifier.
@@ -118,7 +123,10 @@ impl Shard {
         let stamp = Stamp { qos, packet_id: Some(packet_id), dup: false, retain: to.retain, identifiers: to.identifiers };
         match self.write_message(slot, &letter, &stamp, &mut routing.forms) {
             Ok(()) => self.note_sent(to.session),
-            Err(TooLarge) => self.drop_inflight(to.session, packet_id),
+            Err(TooLarge) => {
+                self.drop_inflight(to.session, packet_id);
+                routing.key = None;
+            }
         }
     }
 
@@ -150,23 +158,26 @@ impl Shard {
         })
     }
 
-    /// Adds a message to a session's queue; something may have to give way.
-    fn enqueue(&mut self, session: u32, pending: Pending) {
-        let Some(known) = self.sessions.get_mut(session) else { return };
+    /// Adds a message to a session's queue; returns the order of what gave way last, perhaps itself.
+    fn enqueue(&mut self, session: u32, pending: Pending) -> Option<u64> {
+        let known = self.sessions.get_mut(session)?;
         let settings = &self.settings;
         let room = Room { messages: settings.max_queued_messages, bytes: settings.max_queued_bytes, when_full: settings.when_full };
         let key = known.key;
         let flow = known.flow.get_or_insert_default();
         self.counters.queued_messages -= flow.queue.len();
         self.counters.queued_bytes -= flow.queue.bytes();
+        let mut last_dropped = None;
         flow.queue.push(pending, room, |dropped| {
             self.counters.dropped_full += 1;
+            last_dropped = Some(dropped.order);
             if let Some(key) = key {
                 self.emitter.emit(Record::Done { session: key, order: dropped.order });
             }
         });
         self.counters.queued_messages += flow.queue.len();
         self.counters.queued_bytes += flow.queue.bytes();
+        last_dropped
     }
 
     /// Appends a PUBLISH for a connection and has it written.
