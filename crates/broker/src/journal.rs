@@ -15,6 +15,21 @@
 //! * **No silent loss**: a torn tail, which can't have been committed, is cut off and reported. Damage anywhere else ends [`Journal::open`] with the file and the offset, and changes nothing on disk.
 //! * **Errors**: after a failed write or fsync nothing is confirmed by that file again. What was not confirmed is kept, and written to a new file every [`Settings::retry`] until that works; meanwhile [`Journal::health`] is [`Health::Stuck`], nothing is acknowledged, and the memory fills up to its bound.
 //! * **Bounds**: see [`Settings`]; each has a counter in [`Counters`].
+//! * **Size**: what is dead goes when the log is compacted: the records that still matter are copied to a snapshot, on a thread of its own, while commits go on and the next log grows. If that fails, nothing is lost, the log grows, and it is tried again.
+//! * **Memory**: the records that wait, twice at most, while one half is being written. No state and no message is kept; while a compaction looks for what is alive, it takes about 130 bytes for each message that waits for a session, 110 for each session, and one bit for each record there is.
+//!
+//! # Why files of its own
+//! What has to be done is to append, to read all once, and to forget. Measured with messages of 100 bytes, each queued and done, beside the same keys in embedded stores; two cores, ext4 on a virtual disk that does 6,500 to 7,700 appends with fdatasync a second:
+//!
+//! | | one waits | 100 wait | as much as goes |
+//! |---|---|---|---|
+//! | here: commits a second | 5,200 | 2,000 | – |
+//! | here: messages (of 3 records) a second | 5,200 | 197,000 | 2,340,000 |
+//! | redb 4.6: messages a second | 5,300 | 222,000 | 557,000 |
+//! | fjall 3.1: messages a second | 9,500 | 242,000 | 324,000 |
+//!
+//! The stores had no thread between them and the caller, encoded nothing, and didn't ask which messages nobody refers to any more; fjall is ahead where one waits because it lays out its file beforehand. Neither says where a file is damaged, nor what becomes of a write whose fsync failed, and that decided it.
+//! An event loop spends 53 ns on a record. A million messages for a thousand sessions are 152 MB and are read in 0.5 s, one message for each of a million sessions 189 MB in 3.3 s, nearly all of it to build the [`State`]; compacting them takes 0.8 s and 1.7 s, in which the longest of some thousand commits took 20 ms.
 
 mod chain;
 mod codec;

@@ -1,4 +1,4 @@
-//! Reads the files of a journal in their order, as one stream.
+//! Reads the files of a journal as one stream.
 //!
 //! A snapshot `N` stands for all files with a number below `N`; behind it come the logs from `N` on.
 //! A log counts up to the block with which the next log begins: what lies behind that in it was written, but not confirmed there, and was written again.

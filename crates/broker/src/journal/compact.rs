@@ -1,4 +1,4 @@
-//! Writes anew what is alive, and drops the files it lay in.
+//! Writes anew what is alive, and drops the rest.
 //!
 //! The files are read twice: once to learn which records matter, once to copy those, in their order and as they are. So no message is in memory, and all that lies on disk has its checksum looked at.
 //! A snapshot has its name only when it is complete and safe; the files it stands for go after that. Wherever this ends, the journal says the same as before.

@@ -1,4 +1,4 @@
-//! What a file of the journal looks like, down to the byte.
+//! What a file looks like, down to the byte.
 //!
 //! All numbers are little-endian; checksums are CRC-32C (RFC 3720, section 12.1).
 //!

@@ -1,4 +1,4 @@
-//! Tests of the journal: what it promises, and what ends the world.
+//! Holds the journal to what it promises.
 
 mod bounds;
 mod codec;

@@ -1,4 +1,4 @@
-//! Records for tests: every kind with any content, and streams that make sense.
+//! Records for tests: any at all, and sensible streams.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,14 +26,17 @@ pub(super) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Makes batches of records that a server could have emitted: keys are never used twice, and nothing is queued for a session that is over.
+///
+/// Batches begin anywhere, so that what belongs together may be in two of them.
 pub(super) fn stream(steps: &[Step]) -> Vec<Vec<Record>> {
     let mut maker = Maker::default();
     let mut batches = vec![Vec::new()];
     for &(kind, session, detail) in steps {
         let batch = batches.last_mut().unwrap();
         maker.step(kind, usize::from(session), detail, batch);
-        if detail % 3 == 0 && !batch.is_empty() {
-            batches.push(Vec::new());
+        if detail.is_multiple_of(3) && !batch.is_empty() {
+            let next = batch.split_off(batch.len() - usize::from(detail / 3) % batch.len());
+            batches.push(next);
         }
     }
     batches.retain(|batch| !batch.is_empty());
@@ -61,17 +64,21 @@ impl Maker {
         let order = u64::from(detail) % (last_order + 1) + 1;
         let packet_id = PacketId::new(detail % 5 + 1).unwrap();
         let filter = || ["a/b", "$share/g/#", "+/c"][usize::from(detail) % 3].into();
-        let future = (detail % 4 == 0).then_some(if detail % 8 == 0 { 1 } else { u64::MAX });
+        let future = (detail.is_multiple_of(4)).then_some(if detail.is_multiple_of(8) { 1 } else { u64::MAX });
         match kind {
             0 => {
                 self.start(out);
                 self.sessions[place] = *self.sessions.last().unwrap();
             }
-            1 => out.push(Record::Online { session, username: (detail % 2 == 0).then(|| "u".into()), expiry: detail.into() }),
+            1 => out.push(Record::Online {
+                session,
+                username: (detail.is_multiple_of(2)).then(|| "u".into()),
+                expiry: detail.into(),
+            }),
             2 => out.push(Record::Offline { session, expiry: detail.into(), since: 7 }),
             3 => {
                 let will = WillRecord { message: message(b"gone", 0), expiry: None, delay: detail.into() };
-                out.push(Record::Will { session, will: (detail % 3 > 0).then(|| will.into()) });
+                out.push(Record::Will { session, will: (!detail.is_multiple_of(3)).then(|| will.into()) });
             }
             4 => {
                 self.ended.insert(key);
@@ -98,8 +105,8 @@ impl Maker {
     /// Changes a retained message; sometimes an older change comes behind it.
     fn retain(&mut self, detail: u16, expires: Option<u64>, out: &mut Vec<Record>) {
         self.stamp += 2;
-        for stamp in [self.stamp, self.stamp - 1].into_iter().take(1 + usize::from(detail % 5 == 0)) {
-            let message = (detail % 3 > 0 || stamp < self.stamp).then(|| message(b"kept", stamp));
+        for stamp in [self.stamp, self.stamp - 1].into_iter().take(1 + usize::from(detail.is_multiple_of(5))) {
+            let message = (!detail.is_multiple_of(3) || stamp < self.stamp).then(|| message(b"kept", stamp));
             out.push(Record::Retained { topic: format!("t{}", detail % 3).into(), stamp, message, expires });
         }
     }
@@ -120,11 +127,11 @@ impl Maker {
                 session: SessionKey(session),
                 order: *order,
                 message: key,
-                qos: if detail % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce },
+                qos: if detail.is_multiple_of(2) { QoS::AtLeastOnce } else { QoS::ExactlyOnce },
                 retain: false,
                 identifiers: Box::default(),
-                shared: (detail % 3 == 0).then(|| "$share/g/#".into()),
-                packet_id: (detail % 7 == 0).then(|| PacketId::new(9).unwrap()),
+                shared: (detail.is_multiple_of(3)).then(|| "$share/g/#".into()),
+                packet_id: (detail.is_multiple_of(7)).then(|| PacketId::new(9).unwrap()),
             });
         }
     }

@@ -20,13 +20,32 @@ type Names = BTreeMap<String, usize>;
 struct World {
     files: Vec<Content>,
     names: Names,
-    /// What the directory was at the last sync, and after each change since.
-    past_names: Vec<Names>,
+    /// What the directory was at the last sync.
+    synced_names: Names,
+    /// What was changed since: these names went, and this one came. Any of it may get to the disk before the rest.
+    changes: Vec<Change>,
     operations: usize,
     crash_at: Option<usize>,
     /// Operations that fail, without the end of the world: those with this rest.
     fails: Option<(usize, usize)>,
     crashed: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Change {
+    gone: Option<String>,
+    came: Option<(String, usize)>,
+}
+
+impl Change {
+    fn apply(&self, names: &mut Names) {
+        if let Some(gone) = &self.gone {
+            names.remove(gone);
+        }
+        if let Some((name, file)) = &self.came {
+            names.insert(name.clone(), *file);
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -120,20 +139,20 @@ impl World {
         if fails { Err(io::Error::other("the disk says no")) } else { Ok(()) }
     }
 
-    fn change_names(&mut self, change: impl FnOnce(&mut Names)) {
-        if self.past_names.is_empty() {
-            self.past_names.push(Names::new());
-        }
-        change(&mut self.names);
-        self.past_names.push(self.names.clone());
+    fn change_names(&mut self, gone: Option<&str>, came: Option<(&str, usize)>) {
+        let change = Change { gone: gone.map(str::to_owned), came: came.map(|(name, file)| (name.to_owned(), file)) };
+        change.apply(&mut self.names);
+        self.changes.push(change);
     }
 
     fn lose(&mut self, random: &mut Random) {
-        if !self.past_names.is_empty() {
-            let kept = random.below(self.past_names.len());
-            self.names = self.past_names[kept].clone();
+        self.names = self.synced_names.clone();
+        for change in std::mem::take(&mut self.changes) {
+            if random.below(2) == 0 {
+                change.apply(&mut self.names);
+            }
         }
-        self.past_names = vec![self.names.clone()];
+        self.synced_names = self.names.clone();
         for file in &mut self.files {
             let unsynced = file.bytes.len() - file.synced;
             file.bytes.truncate(file.synced + random.below(unsynced + 1));
@@ -161,7 +180,7 @@ impl Disk for Sim {
         world.operate()?;
         world.files.push(Content::default());
         let file = world.files.len() - 1;
-        world.change_names(|names| _ = names.insert(name.to_owned(), file));
+        world.change_names(None, Some((name, file)));
         Ok(Box::new(SimSink { sim: self.clone(), file }))
     }
 
@@ -179,13 +198,10 @@ impl Disk for Sim {
         let mut world = self.world();
         let result = world.operate();
         // One that fails may have happened.
-        let happens = if result.is_ok() { true } else { !world.crashed && world.operations.is_multiple_of(2) };
+        let happens = result.is_ok() || (!world.crashed && world.operations.is_multiple_of(2));
         let file = *world.names.get(from).ok_or(io::ErrorKind::NotFound)?;
         if happens {
-            world.change_names(|names| {
-                names.remove(from);
-                names.insert(to.to_owned(), file);
-            });
+            world.change_names(Some(from), Some((to, file)));
         }
         result
     }
@@ -196,14 +212,15 @@ impl Disk for Sim {
         if !world.names.contains_key(name) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        world.change_names(|names| _ = names.remove(name));
+        world.change_names(Some(name), None);
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut world = self.world();
         world.operate()?;
-        world.past_names = vec![world.names.clone()];
+        world.changes.clear();
+        world.synced_names = world.names.clone();
         Ok(())
     }
 }
