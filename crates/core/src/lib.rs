@@ -21,6 +21,7 @@ pub mod policy;
 pub mod record;
 pub mod rules;
 pub mod scram;
+pub mod setting;
 pub mod shield;
 pub mod time;
 pub mod topic;
