@@ -43,7 +43,7 @@ impl Config {
 }
 
 /// Returns the new values of settings that a reload takes, and the old ones of all others.
-fn merge<T>(
+fn merge<T: 'static>(
     settings: impl Iterator<Item = &'static Setting<T>>,
     old: &GivenListener,
     new: &GivenListener,

@@ -24,11 +24,18 @@ const OTHER_VARIABLES: [&str; 1] = ["MIDGE_CONFIG"];
 const MAX_LISTENERS: usize = 1_000;
 
 /// A value and where it was typed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Typed {
     pub(super) text: String,
     pub(super) place: Place,
     base: PathBuf,
+}
+
+impl std::fmt::Debug for Typed {
+    /// Leaves the text out: it may be a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Typed").field("place", &self.place).finish_non_exhaustive()
+    }
 }
 
 /// The values of one listener.

@@ -59,7 +59,7 @@ fn a_fault_names_place_key_value_and_what_is_allowed() {
         ("threads = 0", "midge.toml:1: threads = \"0\": allowed is a number from 1 to 255"),
         ("\n\nlogin_timeout = \"soon\"", "midge.toml:3: login_timeout = \"soon\": allowed is a time from 100ms to 10m"),
         ("max_packet_size = \"12 parsecs\"", "midge.toml:1: max_packet_size = \"12 parsecs\": allowed is a size from 1 KiB"),
-        ("max_packet_size = 268435456", "midge.toml:1: max_packet_size = \"268435456\": allowed is"),
+        ("max_packet_size = 268435457", "midge.toml:1: max_packet_size = \"268435457\": allowed is"),
         ("thread = 2", "midge.toml:1: thread: there is no such setting; did you mean threads?"),
         ("unrelated_thing = 2", "midge.toml:1: unrelated_thing: there is no such setting; docs/CONFIG.md lists all"),
         ("[limits]\nthreads = 2", "midge.toml:1: limits: there is no such table: all settings but those of listeners stand"),
@@ -331,16 +331,15 @@ fn documented_defaults_are_the_defaults() {
     let defaults = format!("{:?}", settings::Draft::default());
     let mut draft = settings::Draft::default();
     let mut listener = settings::ListenerDraft::default();
-    fn set<T>(setting: &Setting<T>, draft: &mut T) -> bool {
-        let Holds::Value(text) = setting.default else { return false };
+    fn set<T>(setting: &Setting<T>, draft: &mut T) {
+        let Holds::Value(text) = setting.default else { return };
         (setting.set)(draft, value::Value { text, base: Path::new("") }).unwrap_or_else(|_| panic!("{}", setting.name));
-        true
     }
     for setting in settings::all() {
         set(setting, &mut draft);
         assert_eq!(format!("{draft:?}"), defaults, "{}", setting.name);
     }
-    LISTENER.iter().for_each(|setting| drop(set(setting, &mut listener)));
+    LISTENER.iter().for_each(|setting| set(setting, &mut listener));
     assert_eq!((listener.unix_mode, listener.path.as_deref(), listener.web_socket), (Some(0o660), Some("/mqtt"), false));
 }
 

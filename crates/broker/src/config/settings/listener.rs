@@ -29,7 +29,7 @@ pub(in super::super) struct Draft {
 
 /// The settings of a listener; those behind `tls.` stand in its table `tls`.
 pub(in super::super) const LISTENER: &[Setting<Draft>] = &[
-    Setting::new(
+    Setting::<Draft>::new(
         "address",
         "none",
         "an IP address and a port, such as 127.0.0.1:1883, 0.0.0.0:1883 for every IPv4 address or [::]:1883 for every address",
@@ -37,7 +37,7 @@ pub(in super::super) const LISTENER: &[Setting<Draft>] = &[
         |s, v| v.text.parse().map(|v| s.address = Some(v)).map_err(|_| String::new()),
     )
     .in_words(),
-    Setting::new(
+    Setting::<Draft>::new(
         "unix",
         "none",
         "a path of at most 107 bytes",
@@ -53,7 +53,7 @@ pub(in super::super) const LISTENER: &[Setting<Draft>] = &[
         },
     )
     .in_words(),
-    Setting::new(
+    Setting::<Draft>::new(
         "unix_mode",
         "0660",
         "an octal number from 0000 to 0777",
@@ -66,10 +66,10 @@ pub(in super::super) const LISTENER: &[Setting<Draft>] = &[
             _ => Err(String::new()),
         },
     ),
-    Setting::new("protocol", "mqtt", "mqtt or ws", "What is spoken: plain MQTT, or MQTT in WebSocket.", |s, v| {
+    Setting::<Draft>::new("protocol", "mqtt", "mqtt or ws", "What is spoken: plain MQTT, or MQTT in WebSocket.", |s, v| {
         v.one_of(&[("mqtt", false), ("ws", true)]).map(|v| s.web_socket = v)
     }),
-    Setting::new(
+    Setting::<Draft>::new(
         "path",
         "/mqtt",
         "a path that begins with /, or * for every one",
@@ -82,7 +82,7 @@ pub(in super::super) const LISTENER: &[Setting<Draft>] = &[
             false => Err(String::new()),
         },
     ),
-    Setting::new(
+    Setting::<Draft>::new(
         "proxy_protocol",
         "false",
         SWITCH,
@@ -90,7 +90,7 @@ pub(in super::super) const LISTENER: &[Setting<Draft>] = &[
          whoever else reaches the listener could claim any address.",
         |s, v| v.switch().map(|v| s.proxy_protocol = v),
     ),
-    Setting::new(
+    Setting::<Draft>::new(
         "allow_anonymous",
         "what the setting anonymous says",
         SWITCH,
@@ -99,7 +99,7 @@ pub(in super::super) const LISTENER: &[Setting<Draft>] = &[
     )
     .in_words()
     .reloads(),
-    Setting::new(
+    Setting::<Draft>::new(
         "max_connections",
         "none",
         "a number from 1 to 10000000, or none",
@@ -109,7 +109,7 @@ pub(in super::super) const LISTENER: &[Setting<Draft>] = &[
             Ok(())
         },
     ),
-    Setting::new(
+    Setting::<Draft>::new(
         "tls.certificate",
         "none",
         "a readable PEM file",
@@ -118,15 +118,21 @@ pub(in super::super) const LISTENER: &[Setting<Draft>] = &[
     )
     .in_words()
     .reloads(),
-    Setting::new("tls.key", "none", "a readable PEM file", "The key of the certificate.", |s, v| v.file().map(|v| s.key = Some(v)))
-        .in_words()
-        .reloads(),
-    Setting::new("tls.client_ca", "none", "a readable PEM file", "The authorities whose certificates clients may show.", |s, v| {
-        v.file().map(|v| s.client_ca = Some(v))
+    Setting::<Draft>::new("tls.key", "none", "a readable PEM file", "The key of the certificate.", |s, v| {
+        v.file().map(|v| s.key = Some(v))
     })
     .in_words()
     .reloads(),
-    Setting::new(
+    Setting::<Draft>::new(
+        "tls.client_ca",
+        "none",
+        "a readable PEM file",
+        "The authorities whose certificates clients may show.",
+        |s, v| v.file().map(|v| s.client_ca = Some(v)),
+    )
+    .in_words()
+    .reloads(),
+    Setting::<Draft>::new(
         "tls.require_client_certificate",
         "true where tls.client_ca is set",
         SWITCH,
@@ -135,7 +141,7 @@ pub(in super::super) const LISTENER: &[Setting<Draft>] = &[
     )
     .in_words()
     .reloads(),
-    Setting::new(
+    Setting::<Draft>::new(
         "tls.identity",
         "what the setting tls_identity says",
         IDENTITIES,

@@ -11,7 +11,7 @@ use super::super::{LogFormat, Sync};
 use super::Draft;
 
 pub(super) const SERVER: &[Setting<Draft>] = &[
-    Setting::new(
+    Setting::<Draft>::new(
         "data",
         "systemd's STATE_DIRECTORY; /var/lib/midge for root; ~/.local/share/midge for others",
         "a directory, which is made where it isn't there",
@@ -19,7 +19,7 @@ pub(super) const SERVER: &[Setting<Draft>] = &[
         |s, v| v.path().map(|v| s.data = Some(v)),
     )
     .in_words(),
-    Setting::new(
+    Setting::<Draft>::new(
         "node",
         "the host's name",
         "a text",
@@ -27,7 +27,7 @@ pub(super) const SERVER: &[Setting<Draft>] = &[
         |s, v| v.text().map(|v| s.node = Some(v)),
     )
     .in_words(),
-    Setting::new(
+    Setting::<Draft>::new(
         "threads",
         "as many as there are cores",
         "a number from 1 to 255",
@@ -35,7 +35,7 @@ pub(super) const SERVER: &[Setting<Draft>] = &[
         |s, v| v.number(1, u8::MAX).map(|v| s.threads = v),
     )
     .in_words(),
-    Setting::new(
+    Setting::<Draft>::new(
         "sys_interval",
         "10s",
         "a time from 0s to 1h; 0s switches it off",
@@ -46,7 +46,7 @@ pub(super) const SERVER: &[Setting<Draft>] = &[
             Ok(())
         },
     ),
-    Setting::new(
+    Setting::<Draft>::new(
         "admin_address",
         "127.0.0.1:8088",
         "an IP address and a port, or none",
@@ -59,7 +59,7 @@ pub(super) const SERVER: &[Setting<Draft>] = &[
 ];
 
 pub(super) const JOURNAL: &[Setting<Draft>] = &[
-    Setting::new(
+    Setting::<Draft>::new(
         "persistence",
         "true",
         super::SWITCH,
@@ -67,11 +67,11 @@ pub(super) const JOURNAL: &[Setting<Draft>] = &[
          without, an acknowledgement promises nothing beyond it.",
         |s, v| v.switch().map(|v| s.engine.persistence = v),
     ),
-    Setting::new("journal", "the folder journal in the data directory", "a directory", "Where these are kept.", |s, v| {
+    Setting::<Draft>::new("journal", "the folder journal in the data directory", "a directory", "Where these are kept.", |s, v| {
         v.path().map(|v| s.journal = Some(v))
     })
     .in_words(),
-    Setting::new(
+    Setting::<Draft>::new(
         "journal_sync",
         "disk",
         "disk or system",
@@ -79,7 +79,7 @@ pub(super) const JOURNAL: &[Setting<Draft>] = &[
          which a crash of the machine takes away.",
         |s, v| v.one_of(&[("disk", Sync::Disk), ("system", Sync::System)]).map(|v| s.journal_sync = v),
     ),
-    Setting::new(
+    Setting::<Draft>::new(
         "journal_segment_size",
         "64 MiB",
         "a size from 1 MiB to 4 GiB",
@@ -89,7 +89,7 @@ pub(super) const JOURNAL: &[Setting<Draft>] = &[
 ];
 
 pub(super) const STORE: &[Setting<Draft>] = &[
-    Setting::new(
+    Setting::<Draft>::new(
         "store",
         "an embedded store in the data directory",
         "file:DIRECTORY, or a URL: redis://, rediss://, redis+unix://, redis+sentinel://, rediss+sentinel://, redis+cluster:// or rediss+cluster://",
@@ -107,7 +107,7 @@ pub(super) const STORE: &[Setting<Draft>] = &[
     )
     .in_words()
     .shown_as(without_password),
-    Setting::new(
+    Setting::<Draft>::new(
         "store_user",
         "none",
         "a name",
@@ -115,7 +115,7 @@ pub(super) const STORE: &[Setting<Draft>] = &[
         |s, v| v.text().map(|v| s.store_user = Some(v)),
     )
     .in_words(),
-    Setting::new(
+    Setting::<Draft>::new(
         "store_password",
         "none",
         "a text",
@@ -124,7 +124,7 @@ pub(super) const STORE: &[Setting<Draft>] = &[
     )
     .in_words()
     .shown_as(|_| "…".to_owned()),
-    Setting::new(
+    Setting::<Draft>::new(
         "store_password_file",
         "none",
         "a readable file",
@@ -136,24 +136,24 @@ pub(super) const STORE: &[Setting<Draft>] = &[
         },
     )
     .in_words(),
-    Setting::new("schema", "midge", "midge", "Whose keys the store holds.", |_, v| {
+    Setting::<Draft>::new("schema", "midge", "midge", "Whose keys the store holds.", |_, v| {
         v.one_of(&[("midge", ()), ("native", ())])
     }),
-    Setting::new("prefix", "midge:", "a text", "What every key begins with.", |s, v| {
+    Setting::<Draft>::new("prefix", "midge:", "a text", "What every key begins with.", |s, v| {
         s.store_settings.keys = KeySpace::new(v.text);
         Ok(())
     }),
-    Setting::new("connect_timeout", "3s", "a time from 10ms to 60s", "How long a connection to the store may take.", |s, v| {
+    Setting::<Draft>::new("connect_timeout", "3s", "a time from 10ms to 60s", "How long a connection to the store may take.", |s, v| {
         v.duration(Duration::from_millis(10), Duration::from_secs(60)).map(|v| s.store_settings.connect_timeout = v)
     }),
-    Setting::new(
+    Setting::<Draft>::new(
         "response_timeout",
         "5s",
         "a time from 10ms to 60s",
         "How long the store may take for an answer, before it counts as away.",
         |s, v| v.duration(Duration::from_millis(10), Duration::from_secs(60)).map(|v| s.store_settings.response_timeout = v),
     ),
-    Setting::new(
+    Setting::<Draft>::new(
         "watch",
         "auto",
         "auto, tracking, keyspace or polling",
@@ -167,7 +167,7 @@ pub(super) const STORE: &[Setting<Draft>] = &[
 ];
 
 pub(super) const LOG: &[Setting<Draft>] = &[
-    Setting::new(
+    Setting::<Draft>::new(
         "log_level",
         "info",
         "error, warn, info or debug",
@@ -178,7 +178,7 @@ pub(super) const LOG: &[Setting<Draft>] = &[
         },
     )
     .reloads(),
-    Setting::new(
+    Setting::<Draft>::new(
         "log_format",
         "auto",
         "auto, text, journal or json",
