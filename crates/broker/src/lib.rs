@@ -5,6 +5,7 @@
 //! [`server`] the event loops that carry bytes between sockets and the engine.
 
 pub mod config;
+pub mod control;
 pub mod journal;
 pub mod mind;
 pub mod server;
