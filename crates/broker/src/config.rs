@@ -94,20 +94,16 @@ pub struct Connections {
 pub struct Journal {
     /// Its folder.
     pub directory: PathBuf,
-    /// The size at which a file is ended and another begun, in bytes.
-    pub segment_size: u64,
-    /// When something counts as kept.
-    pub sync: Sync,
-}
-
-/// When something counts as kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sync {
-    /// When the disk has it: no power loss takes it away.
-    #[default]
-    Disk,
-    /// When the operating system has it: no crash of this process takes it away, but one of the machine may.
-    System,
+    /// Bytes that may wait for the disk.
+    pub queue_bytes: usize,
+    /// From which length on its log is compacted, in bytes.
+    pub compact_bytes: u64,
+    /// From which length on it is compacted, in per cent of the last snapshot.
+    pub compact_percent: u32,
+    /// After which time it is compacted at the latest.
+    pub compact_age: Duration,
+    /// How long to wait after a failed write.
+    pub retry: Duration,
 }
 
 /// What is logged, and how.

@@ -15,7 +15,7 @@ use midge_core::setting;
 use midge_store::StoreSettings;
 
 use super::section::{Section, Setting};
-use super::{Connections, Log, LogFormat, Sync, Users};
+use super::{Connections, Journal, Log, LogFormat, Users};
 
 pub(super) use listener::{Draft as ListenerDraft, LISTENER};
 
@@ -56,9 +56,7 @@ pub(super) struct Draft {
     pub(super) admin: Option<std::net::SocketAddr>,
     pub(super) connections: Connections,
     pub(super) engine: midge_engine::limits::Settings,
-    pub(super) journal: Option<PathBuf>,
-    pub(super) journal_segment_size: u64,
-    pub(super) journal_sync: Sync,
+    pub(super) journal: Journal,
     pub(super) store: Option<String>,
     pub(super) store_user: Option<String>,
     pub(super) store_password: Option<String>,
@@ -89,9 +87,14 @@ impl Default for Draft {
             },
             // A push message is small; who needs more has to say so, as each client may send one at a time.
             engine: midge_engine::limits::Settings { persistence: true, max_packet_size: 1 << 20, ..engine },
-            journal: None,
-            journal_segment_size: 64 << 20,
-            journal_sync: Sync::Disk,
+            journal: Journal {
+                directory: PathBuf::new(),
+                queue_bytes: 64 << 20,
+                compact_bytes: 64 << 20,
+                compact_percent: 100,
+                compact_age: Duration::from_secs(3600),
+                retry: Duration::from_secs(1),
+            },
             store: None,
             store_user: None,
             store_password: None,

@@ -337,10 +337,9 @@ impl Given {
         let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
         let node = draft.node.unwrap_or_else(|| Some(host()).filter(|name| !name.is_empty()).unwrap_or("midge".to_owned()));
         Ok(Config {
-            journal: Journal {
-                directory: draft.journal.unwrap_or_else(|| data.join("journal")),
-                segment_size: draft.journal_segment_size,
-                sync: draft.journal_sync,
+            journal: match draft.journal.directory.as_os_str().is_empty() {
+                true => Journal { directory: data.join("journal"), ..draft.journal },
+                false => draft.journal,
             },
             data,
             node,

@@ -28,8 +28,9 @@ impl Client {
     /// A server has it and doesn't answer us.
     pub fn find(directory: &Path, prefix: &str) -> Result<Option<Self>, StoreError> {
         let mut client = Self { directory: directory.to_owned(), prefix: prefix.to_owned() };
-        match client.connect() {
-            Ok(_) => client.ping().map(|()| Some(client)),
+        // Ended before the next one begins: a place may be all that there is left.
+        match client.connect().map(drop) {
+            Ok(()) => client.ping().map(|()| Some(client)),
             // No socket, or one that a killed server left behind.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory) => {
                 Ok(None)

@@ -165,7 +165,9 @@ fn other_prefixes_versions_and_noise_are_refused() {
     assert!(error.to_string().contains("begin with \"midge:\""), "{error}");
 
     let mut stream = server.raw();
-    stream.write_all(b"\0\0\0\x25{\"version\":2,\"unheard\":\"of\",\"x\":123}").unwrap();
+    let question = b"{\"version\":2,\"unheard\":\"of\"}";
+    stream.write_all(&u32::try_from(question.len()).unwrap().to_be_bytes()).unwrap();
+    stream.write_all(question).unwrap();
     let mut head = [0; 4];
     stream.read_exact(&mut head).unwrap();
     let mut answer = vec![0; u32::from_be_bytes(head) as usize];

@@ -6,8 +6,8 @@ use midge_core::key::KeySpace;
 use midge_core::setting::without_password;
 use midge_store::WatchPolicy;
 
+use super::super::LogFormat;
 use super::super::section::Setting;
-use super::super::{LogFormat, Sync};
 use super::Draft;
 
 pub(super) const SERVER: &[Setting<Draft>] = &[
@@ -68,23 +68,43 @@ pub(super) const JOURNAL: &[Setting<Draft>] = &[
         |s, v| v.switch().map(|v| s.engine.persistence = v),
     ),
     Setting::<Draft>::new("journal", "the folder journal in the data directory", "a directory", "Where these are kept.", |s, v| {
-        v.path().map(|v| s.journal = Some(v))
+        v.path().map(|v| s.journal.directory = v)
     })
     .in_words(),
     Setting::<Draft>::new(
-        "journal_sync",
-        "disk",
-        "disk or system",
-        "When something counts as kept and is acknowledged: when the disk has it, or when the operating system has it, \
-         which a crash of the machine takes away.",
-        |s, v| v.one_of(&[("disk", Sync::Disk), ("system", Sync::System)]).map(|v| s.journal_sync = v),
+        "journal_queue_bytes",
+        "64 MiB",
+        "a size from 64 KiB to 64 GiB",
+        "What may wait for the disk; beyond it nothing is read from clients until there is room.",
+        |s, v| v.size(64 << 10, 64 << 30).map(|v| s.journal.queue_bytes = v),
     ),
     Setting::<Draft>::new(
-        "journal_segment_size",
+        "journal_compact_bytes",
         "64 MiB",
-        "a size from 1 MiB to 4 GiB",
-        "The size at which one file of the journal is ended and another begun.",
-        |s, v| v.size(1 << 20, 4 << 30).map(|v| s.journal_segment_size = v),
+        "a size from 64 KiB to 1024 GiB",
+        "The journal is compacted only where it has grown by this much.",
+        |s, v| v.size(64 << 10, 1 << 40).map(|v| s.journal.compact_bytes = v),
+    ),
+    Setting::<Draft>::new(
+        "journal_compact_percent",
+        "100",
+        "a number from 1 to 10000",
+        "The journal is compacted where it has grown by this many per cent of what was alive then.",
+        |s, v| v.number(1, 10_000).map(|v| s.journal.compact_percent = v),
+    ),
+    Setting::<Draft>::new(
+        "journal_compact_age",
+        "1h",
+        "a time from 1m to 366d",
+        "When the journal is compacted at the latest: so long does a message stay on disk that nobody waits for any more.",
+        |s, v| v.duration(Duration::from_secs(60), Duration::from_secs(366 * 86_400)).map(|v| s.journal.compact_age = v),
+    ),
+    Setting::<Draft>::new(
+        "journal_retry",
+        "1s",
+        "a time from 10ms to 1m",
+        "How long to wait after a failed write before the next attempt; nothing is acknowledged meanwhile.",
+        |s, v| v.duration(Duration::from_millis(10), Duration::from_secs(60)).map(|v| s.journal.retry = v),
     ),
 ];
 
