@@ -1,0 +1,114 @@
+//! Says in plain words where the server listens and who gets in.
+
+use anyhow::Result;
+use midge_broker::config::{Address, Config, Listener, default_data_directory};
+use midge_core::gate::Anonymous;
+use serde::Serialize;
+
+use crate::output::{Output, quoted};
+
+/// What is said once at the start.
+#[derive(Debug, Serialize)]
+pub(super) struct Announcement {
+    listeners: Vec<Place>,
+    data: String,
+    store: String,
+    /// Whether what has to survive is written to disk.
+    persistence: bool,
+    any_user: bool,
+    /// The command that adds a user.
+    add_user: String,
+}
+
+/// One listener, as it is said.
+#[derive(Debug, Serialize)]
+struct Place {
+    url: String,
+    /// Whether no other machine can reach it.
+    local: bool,
+    /// Whether clients without a username get in.
+    anonymous: bool,
+}
+
+impl Announcement {
+    /// Returns what to say of a server that listens at `addresses`, one for each listener.
+    pub(super) fn new(config: &Config, addresses: &[Address], any_user: bool) -> Self {
+        let place = |(listener, address): (&Listener, &Address)| Place {
+            url: match address {
+                Address::Tcp(address) => format!("{}://{address}", listener.scheme()),
+                Address::Unix { path, .. } => format!("{}+unix://{}", listener.scheme(), path.display()),
+            },
+            local: listener.is_local(),
+            anonymous: config.anonymous(listener, any_user) == Anonymous::Allow,
+        };
+        Self {
+            listeners: config.listeners.iter().zip(addresses).map(place).collect(),
+            data: config.data.display().to_string(),
+            store: config.store.to_string(),
+            persistence: config.engine.persistence,
+            any_user,
+            add_user: add_user(config),
+        }
+    }
+
+    pub(super) fn print(&self, output: &mut Output) -> Result<()> {
+        if output.is_json() {
+            output.document(self)?;
+        } else {
+            self.lines().iter().try_for_each(|line| output.line(line))?;
+        }
+        output.flush()
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("midge {} listens at", env!("CARGO_PKG_VERSION"))];
+        let width = self.listeners.iter().map(|each| each.url.chars().count()).max().unwrap_or(0);
+        for each in &self.listeners {
+            let reach = if each.local { "this machine only" } else { "other machines can reach it" };
+            let who = if each.anonymous { "; clients need no username" } else { "" };
+            lines.push(format!("  {:width$}  {reach}{who}", each.url));
+        }
+        let kept = if self.persistence { "" } else { "; sessions and messages are not kept beyond the end (persistence = false)" };
+        lines.push(format!("data   {}{kept}", self.data));
+        lines.push(format!("users  {}", self.store));
+        match (self.any_user, self.listeners.iter().any(|each| each.anonymous)) {
+            (false, true) => {
+                lines.push(
+                    "There is no user yet. The first one ends that clients need no username, unless it is allowed by name:"
+                        .to_owned(),
+                );
+                lines.push(format!("  {}", self.add_user));
+            }
+            (false, false) => {
+                lines.push("There is no user in the store. To add one:".to_owned());
+                lines.push(format!("  {}", self.add_user));
+            }
+            (true, _) => {}
+        }
+        lines
+    }
+}
+
+/// Returns the command that adds a user to the store of `config`, as a shell takes it.
+fn add_user(config: &Config) -> String {
+    let embedded = config.store_directory();
+    let mut command = "midge user add NAME".to_owned();
+    if embedded != Some(default_data_directory().as_path()) {
+        command = format!("midge --store {} user add NAME", quoted(&config.store.to_string()));
+    }
+    if config.store_settings.keys.prefix() != "midge:" {
+        command += &format!(" --prefix {}", quoted(config.store_settings.keys.prefix()));
+    }
+    command
+}
+
+/// Returns the error of a listener that other machines can reach while nobody could get in by it.
+pub(super) fn nobody_gets_in(config: &Config, listener: &Listener) -> anyhow::Error {
+    let reach = if listener.proxy_protocol { "is for clients of other machines" } else { "can be reached from other machines" };
+    anyhow::anyhow!(
+        "the listener {} {reach}, and there is nobody who could log in: add a user first, with `{}`, or let everybody in by name, \
+         with --allow-anonymous or with allow_anonymous = true for this listener",
+        listener.address,
+        add_user(config)
+    )
+}
