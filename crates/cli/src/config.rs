@@ -1,4 +1,4 @@
-//! `midge config`: says what is wrong with a configuration, and what holds.
+//! `midge config`: says what is wrong, and what holds.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -71,7 +71,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// It is no number, or outside of the bounds.
-pub fn number<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Result<T, String> {
+pub fn number<T: FromStr + PartialOrd + Copy>(text: &str, least: T, most: T) -> Result<T, String> {
     let number: T = text.parse().map_err(|_| String::new())?;
     if number >= least && number <= most { Ok(number) } else { Err(String::new()) }
 }

@@ -1,4 +1,4 @@
-//! A value as it was typed, and what can be made of it.
+//! A value as it was typed, and its meanings.
 //!
 //! An error says what was found, or nothing where the allowed values say it all.
 
@@ -39,7 +39,7 @@ impl Value<'_> {
         size.and_then(|size| T::try_from(size).ok()).ok_or_else(String::new)
     }
 
-    pub(super) fn number<T: FromStr + PartialOrd>(self, least: T, most: T) -> Read<T> {
+    pub(super) fn number<T: FromStr + PartialOrd + Copy>(self, least: T, most: T) -> Read<T> {
         setting::number(self.text, least, most)
     }
 

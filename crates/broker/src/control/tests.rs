@@ -1,4 +1,4 @@
-//! A store over the control socket is the store itself, and no more.
+//! A store over the socket is the store itself.
 
 use std::io::{Read, Write as _};
 use std::ops::ControlFlow;

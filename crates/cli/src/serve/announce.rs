@@ -1,4 +1,4 @@
-//! Says in plain words where the server listens and who gets in.
+//! Says in plain words where and for whom it listens.
 
 use anyhow::Result;
 use midge_broker::config::{Address, Config, Listener, default_data_directory};
@@ -91,10 +91,12 @@ impl Announcement {
 
 /// Returns the command that adds a user to the store of `config`, as a shell takes it.
 fn add_user(config: &Config) -> String {
-    let embedded = config.store_directory();
-    let mut command = "midge user add NAME".to_owned();
-    if embedded != Some(default_data_directory().as_path()) {
-        command = format!("midge --store {} user add NAME", quoted(&config.store.to_string()));
+    // Whoever pastes it may be in another directory.
+    let embedded = config.store_directory().map(|directory| std::path::absolute(directory).unwrap_or(directory.to_owned()));
+    let store = embedded.as_ref().map_or(config.store.to_string(), |directory| format!("file:{}", directory.display()));
+    let mut command = format!("midge --store {} user add NAME", quoted(&store));
+    if embedded == Some(default_data_directory()) {
+        "midge user add NAME".clone_into(&mut command);
     }
     if config.store_settings.keys.prefix() != "midge:" {
         command += &format!(" --prefix {}", quoted(config.store_settings.keys.prefix()));

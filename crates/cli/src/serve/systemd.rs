@@ -1,4 +1,4 @@
-//! Tells systemd how it goes, and takes the sockets that it has bound.
+//! Tells systemd how it goes, and takes its sockets.
 //!
 //! As sd_notify(3) and sd_listen_fds(3) have it; without systemd, nothing happens.
 

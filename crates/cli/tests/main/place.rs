@@ -16,7 +16,10 @@ pub(crate) enum Place {
     Cluster(RedisCluster),
     Embedded(TempDir),
     /// An embedded store that a server has, which answers at its control socket.
-    Served(TempDir, Control),
+    Served {
+        directory: TempDir,
+        _control: Control,
+    },
 }
 
 impl Place {
@@ -41,15 +44,17 @@ impl Place {
         let store = directory.path().join("store");
         let url = format!("file:{}", store.display()).parse().unwrap();
         let backend = SharedBackend::new(midge_store::open(&url, &StoreSettings::default()).unwrap());
-        let control = Control::start(&store, backend).unwrap();
-        Self::Served(directory, control)
+        let _control = Control::start(&store, backend).unwrap();
+        Self::Served { directory, _control }
     }
 
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Redis(server) => server.url(),
             Self::Cluster(cluster) => format!("redis+cluster://127.0.0.1:{}", cluster.nodes[0].port()),
-            Self::Embedded(directory) | Self::Served(directory, _) => format!("file:{}", directory.path().join("store").display()),
+            Self::Embedded(directory) | Self::Served { directory, .. } => {
+                format!("file:{}", directory.path().join("store").display())
+            }
         }
     }
 
@@ -57,7 +62,7 @@ impl Place {
     pub(crate) fn cli(&self, args: &[&str]) -> String {
         match self {
             Self::Redis(server) => server.cli(args).unwrap(),
-            Self::Cluster(_) | Self::Embedded(_) | Self::Served(..) => panic!("only a single Redis is looked into"),
+            Self::Cluster(_) | Self::Embedded(_) | Self::Served { .. } => panic!("only a single Redis is looked into"),
         }
     }
 

@@ -25,12 +25,8 @@ fn a_server_that_cannot_start_says_why() {
         ),
         (&["--listen", "1883"], 2, "midge: --listen: listener 1: address = \"1883\": allowed is an IP address and a port"),
         (&["--store", "http://x"], 2, "midge: --store: store = \"http://x\": the scheme"),
-        (
-            &["--listen", "0.0.0.0:0"],
-            2,
-            "there is nobody who could log in: add a user first, with `midge --store file:data user add NAME`",
-        ),
-        (&["--listen", "[::]:0", "--store", "file:elsewhere"], 2, "`midge --store file:elsewhere user add NAME`"),
+        (&["--listen", "0.0.0.0:0"], 2, "there is nobody who could log in: add a user first, with `midge --store file:/"),
+        (&["--listen", "[::]:0", "--store", "file:elsewhere"], 2, "/elsewhere user add NAME`"),
         (&["--data", "file/x"], 2, "cannot be used multiple times"),
         (&["--store", "file:file"], 3, "midge: file: is not a directory"),
     ] {
