@@ -63,6 +63,8 @@ pub enum Protocol {
     WebSocket {
         /// The path that clients ask for; `None` is every one.
         path: Option<String>,
+        /// The origins of pages that may connect; empty for all.
+        origins: Vec<String>,
     },
 }
 
@@ -125,7 +127,7 @@ impl Listener {
 
     /// Returns the listeners where none are set: this machine only.
     pub(super) fn defaults() -> Vec<Self> {
-        let web_socket = Protocol::WebSocket { path: Some(PATH.to_owned()) };
+        let web_socket = Protocol::WebSocket { path: Some(PATH.to_owned()), origins: Vec::new() };
         vec![Self::plain(([127, 0, 0, 1], 1883).into(), Protocol::Mqtt), Self::plain(([127, 0, 0, 1], 8083).into(), web_socket)]
     }
 }
@@ -149,6 +151,9 @@ impl ListenerDraft {
         if !self.web_socket && self.path.is_some() {
             clash("path", "the listener speaks plain MQTT, which has no paths: allowed with protocol = \"ws\" only");
         }
+        if !self.web_socket && !self.origins.is_empty() {
+            clash("origins", "the listener speaks plain MQTT, which no page does: allowed with protocol = \"ws\" only");
+        }
         let tls = self.tls(identity, &mut clash);
         let mode = self.unix_mode.unwrap_or(UNIX_MODE);
         let address = match (self.address, self.unix) {
@@ -157,7 +162,7 @@ impl ListenerDraft {
         };
         let path = self.path.unwrap_or_else(|| PATH.to_owned());
         let protocol = match self.web_socket {
-            true => Protocol::WebSocket { path: Some(path).filter(|path| path != "*") },
+            true => Protocol::WebSocket { path: Some(path).filter(|path| path != "*"), origins: self.origins },
             false => Protocol::Mqtt,
         };
         let (proxy_protocol, allow_anonymous, max_connections) = (self.proxy_protocol, self.allow_anonymous, self.max_connections);
@@ -188,7 +193,7 @@ impl ListenerDraft {
             (Some(_), None) => clash("tls.certificate", "its key is missing: tls.key is needed"),
             (None, Some(_)) => clash("tls.key", "its certificate is missing: tls.certificate is needed"),
             (None, None) if clients.is_some() => {
-                clash("tls.client_ca", "the listener speaks no TLS: tls.certificate and tls.key are needed")
+                clash("tls.client_ca", "the listener speaks no TLS: tls.certificate and tls.key are needed");
             }
             (None, None) => {}
         }

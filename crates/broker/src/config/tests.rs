@@ -84,6 +84,14 @@ fn a_fault_names_place_key_value_and_what_is_allowed() {
         ("[[listener]]\nunix = \"s\"\nunix_mode = \"0999\"", "midge.toml:3: listener 1: unix_mode = \"0999\": allowed is an octal"),
         ("[[listener]]\naddress = \"[::]:1\"\npath = \"/x\"", "midge.toml:3: listener 1: path = \"/x\": the listener speaks plain"),
         (
+            "[[listener]]\naddress = \"[::]:1\"\nprotocol = \"ws\"\norigins = \"example.org\"",
+            "midge.toml:4: listener 1: origins = \"example.org\": allowed is origins as browsers",
+        ),
+        (
+            "[[listener]]\naddress = \"[::]:1\"\norigins = \"http://a\"",
+            "midge.toml:3: listener 1: origins = \"http://a\": the listener speaks",
+        ),
+        (
             "[[listener]]\naddress = \"[::]:1\"\ntls.certificate = \"server.pem\"",
             "midge.toml:3: listener 1: tls.certificate = \"server.pem\": its key is missing",
         ),
@@ -164,15 +172,17 @@ fn a_listener_is_put_together() {
     let config = read(
         "tls_identity = \"dns\"\n[[listener]]\naddress = \"0.0.0.0:8883\"\nmax_connections = 5\nallow_anonymous = true\nproxy_protocol = true\n\
          [listener.tls]\ncertificate = \"server.pem\"\nkey = \"server.key\"\nclient_ca = \"ca.pem\"\n\
-         [[listener]]\nunix = \"midge.sock\"\nunix_mode = \"0600\"\nprotocol = \"ws\"\npath = \"*\"\n",
+         [[listener]]\nunix = \"midge.sock\"\nunix_mode = \"0600\"\nprotocol = \"ws\"\npath = \"*\"\n\
+         origins = \"https://a.example, https://b.example:8443\"\n",
     );
     let [tls, unix] = &config.listeners[..] else { panic!("{:?}", config.listeners) };
     assert_eq!((tls.scheme(), tls.max_connections, tls.allow_anonymous, tls.proxy_protocol), ("mqtts", Some(5), Some(true), true));
     let clients = tls.tls.as_ref().unwrap().clients.as_ref().unwrap();
     assert!(clients.required && clients.authorities.ends_with("ca.pem") && clients.authorities.is_absolute());
     assert_eq!(tls.identity(), Some(CertificateField::SanDns));
+    let origins = vec!["https://a.example".to_owned(), "https://b.example:8443".to_owned()];
     let Address::Unix { path, mode } = &unix.address else { panic!("{unix:?}") };
-    assert!(path.is_absolute() && *mode == 0o600 && unix.protocol == Protocol::WebSocket { path: None });
+    assert!(path.is_absolute() && *mode == 0o600 && unix.protocol == Protocol::WebSocket { path: None, origins });
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What keeps a server from starting, and what is said then.
 
 use crate::place::{MIDGE, Place, Ran};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -58,4 +60,35 @@ fn users_who_are_added_before_open_the_door() {
     assert_eq!(ran.code, 0, "{ran:?}");
     let ran = serve(folder.path(), &["--listen", "0.0.0.0:0"]);
     assert!(!ran.err.contains("nobody who could log in"), "{ran:?}");
+}
+
+/// Runs `serve` with `socket` as systemd passes one on: as descriptor 3.
+fn activated(folder: &Path, socket: TcpListener, listen: &str) -> Ran {
+    let mut command = Command::new("sh");
+    let words = ["-c", "exec \"$0\" serve --data data --listen \"$1\" 3<&0", MIDGE, listen];
+    command.env_clear().env("LISTEN_FDS", "1").current_dir(folder).args(words).stdin(OwnedFd::from(socket));
+    Ran::of(&command.output().unwrap())
+}
+
+#[test]
+fn a_socket_of_systemd_needs_its_listener() {
+    let folder = TempDir::new().unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    let ran = activated(folder.path(), socket.try_clone().unwrap(), "127.0.0.1:1");
+    assert!(ran.code == 4 && ran.err.contains(&format!("systemd passes a socket at {address}")), "{ran:?}");
+    let ran = activated(folder.path(), socket, &address);
+    assert!(!ran.err.contains("systemd"), "{ran:?}");
+}
+
+#[test]
+fn without_a_store_named_it_is_that_of_the_server_here() {
+    let place = Place::served();
+    let url = place.url();
+    let directory = url.strip_prefix("file:").unwrap();
+    place.ok(&["user", "add", "alice", "--no-password"], "");
+    let mut command = Command::new(MIDGE);
+    command.env_clear().env("STATE_DIRECTORY", directory).args(["user", "list"]);
+    let ran = Ran::of(&command.output().unwrap());
+    assert!(ran.code == 0 && ran.out.contains("alice"), "{ran:?}");
 }

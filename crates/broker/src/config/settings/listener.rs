@@ -17,6 +17,7 @@ pub(in super::super) struct Draft {
     pub(in super::super) unix_mode: Option<u32>,
     pub(in super::super) web_socket: bool,
     pub(in super::super) path: Option<String>,
+    pub(in super::super) origins: Vec<String>,
     pub(in super::super) proxy_protocol: bool,
     pub(in super::super) allow_anonymous: Option<bool>,
     pub(in super::super) max_connections: Option<usize>,
@@ -82,6 +83,20 @@ pub(in super::super) const LISTENER: &[Setting<Draft>] = &[
             false => Err(String::new()),
         },
     ),
+    Setting::<Draft>::new(
+        "origins",
+        "all",
+        "origins as browsers send them, separated by commas, such as https://app.example.org,https://example.org:8443",
+        "From which web pages WebSocket clients may come; those outside of browsers name none and are not asked.",
+        |s, v| {
+            let origins = v.text.split(',').map(str::trim);
+            s.origins = origins
+                .map(|origin| Some(origin.to_owned()).filter(|origin| is_origin(origin)).ok_or_else(String::new))
+                .collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    )
+    .in_words(),
     Setting::<Draft>::new(
         "proxy_protocol",
         "false",
@@ -151,3 +166,8 @@ pub(in super::super) const LISTENER: &[Setting<Draft>] = &[
     .in_words()
     .reloads(),
 ];
+
+/// Returns whether `text` is an origin, a scheme and a host and perhaps a port: RFC 6454, section 6.1.
+fn is_origin(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, host)| !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '@', ' ']))
+}
