@@ -114,3 +114,55 @@ pub(super) fn nobody_gets_in(config: &Config, listener: &Listener) -> anyhow::Er
         add_user(config)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use midge_broker::config::Sources;
+
+    use super::*;
+
+    fn said(listen: &[&str], flags: &[(&str, &'static str, &str)], any_user: bool) -> String {
+        let mut sources = Sources::new();
+        sources.listen("--listen", &listen.iter().map(|address| (*address).to_owned()).collect::<Vec<_>>());
+        sources.flag("data", "--data", "/d");
+        flags.iter().for_each(|(name, flag, value)| sources.flag(name, flag, value));
+        let config = sources.finish().unwrap();
+        let addresses: Vec<Address> = config.listeners.iter().map(|listener| listener.address.clone()).collect();
+        let lines = Announcement::new(&config, &addresses, any_user).lines();
+        lines[1..].join("\n")
+    }
+
+    #[test]
+    fn it_says_where_for_whom_and_how_to_go_on() {
+        for (listen, flags, any_user, expected) in [
+            (
+                &[][..],
+                &[][..],
+                false,
+                "  mqtt://127.0.0.1:1883  this machine only; clients need no username\n\
+                 \x20 ws://127.0.0.1:8083    this machine only; clients need no username\n\
+                 data   /d\n\
+                 users  file:/d\n\
+                 There is no user yet. The first one ends that clients need no username, unless it is allowed by name:\n\
+                 \x20 midge --store file:/d user add NAME",
+            ),
+            (&["[::]:1883"], &[], true, "  mqtt://[::]:1883  other machines can reach it\ndata   /d\nusers  file:/d"),
+            (
+                &["10.0.0.1:1"],
+                &[
+                    ("store", "--store", "redis://me:geheim@host"),
+                    ("anonymous", "--allow-anonymous", "allow"),
+                    ("prefix", "--prefix", "p:"),
+                ],
+                false,
+                "  mqtt://10.0.0.1:1  other machines can reach it; clients need no username\n\
+                 data   /d\n\
+                 users  redis://me@host:6379\n\
+                 There is no user yet. The first one ends that clients need no username, unless it is allowed by name:\n\
+                 \x20 midge --store redis://me@host:6379 user add NAME --prefix p:",
+            ),
+        ] {
+            assert_eq!(said(listen, flags, any_user), expected);
+        }
+    }
+}
