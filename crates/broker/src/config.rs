@@ -46,8 +46,6 @@ pub struct Config {
     pub threads: u8,
     /// How often `$SYS` topics are published; `None` never.
     pub sys_interval: Option<Duration>,
-    /// Where the admin interface listens; `None` nowhere.
-    pub admin: Option<std::net::SocketAddr>,
     /// Where clients come in, at least one.
     pub listeners: Vec<Listener>,
     /// What the sockets bear.

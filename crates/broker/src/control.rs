@@ -22,8 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use midge_core::key::KeySpace;
-use midge_store::{Backend, Store, StoreError, Watch};
+use midge_store::Backend;
 
 pub use client::Client;
 
@@ -36,52 +35,22 @@ const MAX_CONNECTIONS: usize = 8;
 /// The longest path of a Unix socket, in bytes: what `sun_path` holds with its final zero, unix(7).
 const MAX_PATH: usize = 107;
 
-/// A store that several parts of a process use.
-///
-/// A [`midge_store::service::Service`] wants a backend of its own; this is one of as many as there are clones.
-#[derive(Clone)]
-pub struct SharedBackend(Arc<dyn Backend>);
-
-impl SharedBackend {
-    /// Makes `backend` one that can be cloned.
-    #[must_use]
-    pub fn new(backend: Box<dyn Backend>) -> Self {
-        Self(backend.into())
-    }
-}
-
-impl std::fmt::Debug for SharedBackend {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SharedBackend").finish_non_exhaustive()
-    }
-}
-
-impl Backend for SharedBackend {
-    fn connect(&self) -> Result<Box<dyn Store>, StoreError> {
-        self.0.connect()
-    }
-
-    fn watch(&self) -> Result<Box<dyn Watch>, StoreError> {
-        self.0.watch()
-    }
-
-    fn key_space(&self) -> &KeySpace {
-        self.0.key_space()
-    }
-}
-
 /// The socket and the threads that serve it; dropping it closes all connections and waits for their ends.
-#[derive(Debug)]
 pub struct Control {
     shared: Arc<Shared>,
     socket: PathBuf,
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
 struct Shared {
     listener: UnixListener,
-    backend: SharedBackend,
+    backend: Arc<dyn Backend>,
     state: Mutex<State>,
     /// A connection has ended, or all shall.
     changed: Condvar,
@@ -99,7 +68,7 @@ impl Control {
     ///
     /// # Errors
     /// The socket can't be made, or the operating system gave no thread.
-    pub fn start(directory: &Path, backend: SharedBackend) -> io::Result<Self> {
+    pub fn start(directory: &Path, backend: Arc<dyn Backend>) -> io::Result<Self> {
         let socket = directory.join(SOCKET);
         match fs::symlink_metadata(&socket) {
             // Left behind by a server that was killed.

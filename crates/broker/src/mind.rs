@@ -37,6 +37,7 @@ mod verdict;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use midge_core::certificate::CertificateField;
 use midge_core::gate::{Anonymous, Gate, GateSettings, LoginSettings};
 use midge_core::scram::ScramError;
@@ -120,7 +121,7 @@ struct Shared {
     house: House,
     service: Service,
     gate: Arc<Gate>,
-    doors: Vec<Door>,
+    doors: ArcSwap<Vec<Door>>,
     max_automatic: usize,
     bells: Arc<Mutex<Vec<Arc<Bell>>>>,
 }
@@ -155,8 +156,8 @@ impl Mind {
         gate.directory().on_changes(ring.clone());
         let watched = settings.doors.iter().any(|door| door.anonymous == Anonymity::WhileNoUsers);
         let house = if watched { House::watch(backend.clone(), ring)? } else { House::closed() };
-        let service = Service::start(gate.clone(), Box::new(house::Lent(backend)), settings.service, Clock::start())?;
-        let (doors, max_automatic) = (settings.doors, settings.max_automatic);
+        let service = Service::start(gate.clone(), Box::new(backend), settings.service, Clock::start())?;
+        let (doors, max_automatic) = (ArcSwap::from_pointee(settings.doors), settings.max_automatic);
         Ok(Self(Arc::new(Shared { house, service, gate, doors, max_automatic, bells })))
     }
 
@@ -186,9 +187,13 @@ impl Mind {
         self.0.service.clock()
     }
 
-    /// Replaces the settings of logins; connected clients stay.
-    pub fn reload(&self, login: LoginSettings) {
-        self.0.gate.reload(LoginSettings { anonymous: anonymous(&self.0.doors), ..login });
+    /// Replaces the settings of logins and doors; connected clients stay.
+    ///
+    /// A door that was not open [`Anonymity::WhileNoUsers`] at the start, of any listener, is closed to everybody without a username
+    /// where it becomes so now: nobody has looked for users since.
+    pub fn reload(&self, login: LoginSettings, doors: Vec<Door>) {
+        self.0.gate.reload(LoginSettings { anonymous: anonymous(&doors), ..login });
+        self.0.doors.store(Arc::new(doors));
     }
 }
 

@@ -124,7 +124,8 @@ impl Server {
         mut mind: impl FnMut(Place, &Handle) -> Box<dyn Mind>,
     ) -> Result<Self, StartError> {
         settings.engine.persistence = beginning.journal.is_some();
-        let certificates = settings.listeners.iter().map(certificates).collect::<Result<Vec<_>, _>>()?;
+        let of_listener = |listen: &Listen| certificates(&listen.address, listen.tls.as_ref());
+        let certificates = settings.listeners.iter().map(of_listener).collect::<Result<Vec<_>, _>>()?;
         let listeners = bind(&settings, &certificates)?;
         let addresses: Vec<Address> = listeners.iter().map(Listener::address).collect::<io::Result<_>>()?;
         let loops = settings.loops.max(1);
@@ -222,19 +223,20 @@ impl Handle {
         }
     }
 
-    /// Reads all certificates again; connections go on with what they began with.
+    /// Reads all certificates again, of each listener from its `files`; connections go on with what they began with.
+    ///
+    /// A listener that began without TLS stays without.
     ///
     /// # Errors
-    /// What is wrong with the certificates of a listener; those stay as they were.
-    pub fn reload_certificates(&self) -> Result<(), Vec<StartError>> {
-        let mut errors = Vec::new();
-        for (listen, known) in self.0.settings.listeners.iter().zip(&self.0.certificates) {
-            match certificates(listen) {
-                Ok(config) => known.iter().zip(config).for_each(|(known, config)| known.store(config)),
-                Err(error) => errors.push(error),
-            }
+    /// What is wrong with the certificates of the first listener whose can't be used; all stay as they were then.
+    pub fn reload_certificates(&self, files: &[Option<TlsFiles>]) -> Result<(), StartError> {
+        let listeners = &self.0.settings.listeners;
+        let read = listeners.iter().zip(files).map(|(listen, files)| certificates(&listen.address, files.as_ref()));
+        let read = read.collect::<Result<Vec<_>, _>>()?;
+        for (known, config) in self.0.certificates.iter().zip(read) {
+            known.iter().zip(config).for_each(|(known, config)| known.store(config));
         }
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
+        Ok(())
     }
 
     fn send_all(&self, mail: impl Fn() -> Mail) {
@@ -242,10 +244,10 @@ impl Handle {
     }
 }
 
-/// Reads the certificates of a listener that has some.
-fn certificates(listen: &Listen) -> Result<Option<Arc<ServerConfig>>, StartError> {
-    let bad = |source| StartError::Certificates { address: listen.address.clone(), source };
-    listen.tls.as_ref().map(TlsFiles::load).transpose().map_err(bad)
+/// Reads the certificates of the listener at `address`, if it has some.
+fn certificates(address: &Address, files: Option<&TlsFiles>) -> Result<Option<Arc<ServerConfig>>, StartError> {
+    let bad = |source| StartError::Certificates { address: address.clone(), source };
+    files.map(TlsFiles::load).transpose().map_err(bad)
 }
 
 fn bind(settings: &Settings, certificates: &[Option<Arc<ServerConfig>>]) -> Result<Vec<Listener>, StartError> {

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use clap::Args;
 use midge_broker::config::Config;
-use midge_broker::control::{Control, SharedBackend};
+use midge_broker::control::Control;
 use midge_store::{Backend, KeyKind, Store};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -87,14 +87,14 @@ fn serve<B: Body>(read: Read<'_>, output: &mut Output, start: impl FnOnce(&Confi
     let data = &config.data;
     let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.with_context(|| format!("the data directory {} can't be made", data.display())).map_err(cannot_serve)?;
-    let backend = SharedBackend::new(midge_store::open(&config.store, &config.store_settings)?);
-    let any_user = any_user(&backend).with_context(|| format!("the store {}", config.store))?;
+    let backend: Arc<dyn Backend> = midge_store::open(&config.store, &config.store_settings)?.into();
+    let any_user = any_user(&*backend).with_context(|| format!("the store {}", config.store))?;
     if let Some(listener) = config.useless_listener(any_user) {
         return Err(announce::nobody_gets_in(&config, listener));
     }
     let control = config.store_directory().map(|directory| Control::start(directory, backend.clone()));
     let control = control.transpose().context("the control socket can't be made").map_err(cannot_serve)?;
-    let mut body = start(&config, Parts { inherited, backend, any_user })?;
+    let mut body = start(&config, Parts { inherited, backend: Arc::clone(&backend) })?;
     Announcement::new(&config, &body.addresses(), any_user).print(output)?;
     notify("READY=1");
     follow(&mut signals, &stopping, config, read, &mut body);
@@ -145,7 +145,7 @@ fn reload(config: &Config, read: Read<'_>, body: &mut impl Body) -> Result<Confi
 }
 
 /// Returns whether there is any user in the store; one that can't be asked counts as having some, so that it opens no door.
-fn any_user(backend: &SharedBackend) -> Result<bool> {
+fn any_user(backend: &dyn Backend) -> Result<bool> {
     let asked = backend.connect().and_then(|mut store: Box<dyn Store>| {
         let mut any = false;
         store.list(KeyKind::User, &mut |_| {

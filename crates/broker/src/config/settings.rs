@@ -53,7 +53,6 @@ pub(super) struct Draft {
     pub(super) node: Option<String>,
     pub(super) threads: u8,
     pub(super) sys_interval: Option<Duration>,
-    pub(super) admin: Option<std::net::SocketAddr>,
     pub(super) connections: Connections,
     pub(super) engine: midge_engine::limits::Settings,
     pub(super) journal: Journal,
@@ -73,7 +72,6 @@ impl Default for Draft {
             node: None,
             threads: std::thread::available_parallelism().map_or(1, |cores| u8::try_from(cores.get()).unwrap_or(u8::MAX)),
             sys_interval: Some(Duration::from_secs(10)),
-            admin: Some(([127, 0, 0, 1], 8088).into()),
             connections: Connections {
                 max: 1_000_000,
                 max_per_user: None,

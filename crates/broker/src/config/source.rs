@@ -345,7 +345,6 @@ impl Given {
             node,
             threads: draft.threads,
             sys_interval: draft.sys_interval,
-            admin: draft.admin,
             listeners,
             connections: draft.connections,
             engine: draft.engine,

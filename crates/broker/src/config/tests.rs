@@ -163,7 +163,6 @@ fn without_anything_it_is_for_this_machine_only() {
     assert_eq!(addresses, ["mqtt://127.0.0.1:1883", "ws://127.0.0.1:8083"]);
     assert!(config.listeners.iter().all(Listener::is_local));
     assert_eq!((config.store.to_string().as_str(), config.journal.directory.as_path()), ("file:/d", Path::new("/d/journal")));
-    assert_eq!(config.admin, Some("127.0.0.1:8088".parse().unwrap()));
     assert!(config.engine.persistence && config.engine.max_packet_size == 1 << 20 && !config.node.is_empty());
 }
 

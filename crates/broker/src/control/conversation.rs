@@ -5,11 +5,10 @@ use std::os::unix::net::UnixStream;
 
 use midge_store::{Backend, KeyKind, Page, Store, StoreError};
 
-use super::SharedBackend;
 use super::wire::{self, Answer, Ask, Head, PATIENCE, Question, VERSION, WireKey};
 
 /// Answers until the other side ends, is silent for too long or says what nobody understands.
-pub(super) fn serve(stream: &UnixStream, backend: &SharedBackend) -> io::Result<()> {
+pub(super) fn serve(stream: &UnixStream, backend: &dyn Backend) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut answers = Answers { backend, store: None, listing: None };
@@ -31,7 +30,7 @@ pub(super) fn serve(stream: &UnixStream, backend: &SharedBackend) -> io::Result<
 
 /// What is kept from one question of a connection to the next.
 struct Answers<'a> {
-    backend: &'a SharedBackend,
+    backend: &'a dyn Backend,
     store: Option<Box<dyn Store>>,
     /// Where a listing goes on.
     listing: Option<(KeyKind, Page)>,

@@ -8,11 +8,11 @@ use std::time::Duration;
 use midge_core::directory::DirectorySettings;
 use midge_core::entry::Entry;
 use midge_core::gate::{Gate, GateSettings, Hello, LoginSettings, Proof, Refusal};
-use midge_core::key::Key;
+use midge_core::key::{Key, KeySpace};
 use midge_core::name::Username;
 use midge_core::password::HashPolicy;
 use midge_store::service::{Clock, Service, ServiceSettings, Verdict};
-use midge_store::{Change, KeyKind, StoreSettings, Write, Written};
+use midge_store::{Change, KeyKind, Store, StoreSettings, Write, Written};
 use tempfile::TempDir;
 
 use super::*;
@@ -20,7 +20,7 @@ use super::*;
 /// A server's side: an embedded store with its socket.
 struct Server {
     control: Control,
-    backend: SharedBackend,
+    backend: Arc<dyn Backend>,
     directory: PathBuf,
     _folder: TempDir,
 }
@@ -34,7 +34,7 @@ impl Server {
 
     fn start_in(directory: PathBuf, folder: TempDir) -> Self {
         let url = format!("file:{}", directory.display()).parse().unwrap();
-        let backend = SharedBackend::new(midge_store::open(&url, &StoreSettings::default()).unwrap());
+        let backend: Arc<dyn Backend> = Arc::from(midge_store::open(&url, &StoreSettings::default()).unwrap());
         let control = Control::start(&directory, backend.clone()).unwrap();
         Self { control, backend, directory, _folder: folder }
     }

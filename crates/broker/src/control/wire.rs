@@ -109,7 +109,7 @@ impl<'de> Deserialize<'de> for WireKey {
 }
 
 /// The kinds of keys and their names.
-const KINDS: [(&str, KeyKind); 8] = [
+const KINDS: [(&str, KeyKind); 9] = [
     ("user", KeyKind::User),
     ("user_acl", KeyKind::UserAcl),
     ("user_autosub", KeyKind::UserAutosub),
@@ -118,6 +118,7 @@ const KINDS: [(&str, KeyKind); 8] = [
     ("client_autosub", KeyKind::ClientAutosub),
     ("all_acl", KeyKind::AllAcl),
     ("ban", KeyKind::Ban),
+    ("node", KeyKind::Node),
 ];
 
 /// A kind of keys.
@@ -146,6 +147,7 @@ pub(super) enum WireWrite {
     RemoveFields(WireKey, Vec<Bytes>),
     Remove(WireKey),
     SetText { key: WireKey, value: Bytes, ttl_ms: Option<u64> },
+    Renew { key: WireKey, fields: Vec<(Bytes, Bytes)>, ttl_ms: u64 },
     Increment { key: WireKey, ttl_ms: u64 },
 }
 
@@ -190,6 +192,7 @@ impl From<&midge_store::Write> for WireWrite {
             Write::SetText { key: of, value, ttl } => {
                 Self::SetText { key: key(of), value: Bytes(value.clone()), ttl_ms: ttl.map(to_ms) }
             }
+            Write::Renew { key: of, fields, ttl } => Self::Renew { key: key(of), fields: to_pairs(fields), ttl_ms: to_ms(*ttl) },
             Write::Increment { key: of, ttl } => Self::Increment { key: key(of), ttl_ms: to_ms(*ttl) },
         }
     }
@@ -203,6 +206,9 @@ impl From<WireWrite> for midge_store::Write {
             WireWrite::Remove(key) => Self::Remove(key.0),
             WireWrite::SetText { key, value, ttl_ms } => {
                 Self::SetText { key: key.0, value: value.0, ttl: ttl_ms.map(Duration::from_millis) }
+            }
+            WireWrite::Renew { key, fields, ttl_ms } => {
+                Self::Renew { key: key.0, fields: from_pairs(fields), ttl: Duration::from_millis(ttl_ms) }
             }
             WireWrite::Increment { key, ttl_ms } => Self::Increment { key: key.0, ttl: Duration::from_millis(ttl_ms) },
         }

@@ -8,8 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use midge_core::key::KeySpace;
-use midge_store::{Backend, KeyKind, Page, Store, StoreError, Watch};
+use midge_store::{Backend, KeyKind, Page, Store, StoreError};
 
 /// How long each look at the store is apart from the next.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -132,22 +131,5 @@ impl Search {
         };
         self.page = more.unwrap_or_default();
         Ok(seen)
-    }
-}
-
-/// A backend that somebody else has too.
-pub(super) struct Lent(pub(super) Arc<dyn Backend>);
-
-impl Backend for Lent {
-    fn connect(&self) -> Result<Box<dyn Store>, StoreError> {
-        self.0.connect()
-    }
-
-    fn watch(&self) -> Result<Box<dyn Watch>, StoreError> {
-        self.0.watch()
-    }
-
-    fn key_space(&self) -> &KeySpace {
-        self.0.key_space()
     }
 }

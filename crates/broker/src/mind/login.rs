@@ -112,7 +112,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
 
     /// Decides whether a client is let in; `key` names it from here on.
     pub fn connect(&mut self, key: K, hello: &Hello<'_>, now: Now) -> Verdict {
-        let identity = self.shared.doors.get(hello.door).and_then(|door| door.identity);
+        let identity = self.shared.doors.load().get(hello.door).and_then(|door| door.identity);
         if let Some(method) = hello.connect.properties.authentication_method() {
             return self.begin_exchange(key, hello, method, now);
         }
@@ -226,7 +226,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
 
     /// Returns the verdict on somebody whom the gate lets in.
     pub(super) fn let_through(&self, policy: ClientPolicy, door: usize, data: Option<Box<[u8]>>, now: Now) -> Verdict {
-        let anonymity = self.shared.doors.get(door).map(|door| door.anonymous).unwrap_or_default();
+        let anonymity = self.shared.doors.load().get(door).map(|door| door.anonymous).unwrap_or_default();
         let guest = match (policy.user(), anonymity) {
             (Some(_), _) | (None, Anonymity::Allow) => false,
             (None, Anonymity::WhileNoUsers) if self.shared.house.is_open() => true,

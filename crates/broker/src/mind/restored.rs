@@ -110,7 +110,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
     }
 
     fn adopt(&mut self, session: SessionId, policy: ClientPolicy, shard: &mut Shard, now: Now) {
-        let guest = policy.user().is_none() && self.shared.doors.iter().all(|door| door.anonymous != Anonymity::Allow);
+        let guest = policy.user().is_none() && self.shared.doors.load().iter().all(|door| door.anonymous != Anonymity::Allow);
         self.enter(session, Client { policy, guest, exchanged: false }, None);
         self.reconcile_restored(session, shard, now);
     }

@@ -97,18 +97,19 @@ fn a_certificate_is_exchanged_while_connections_go_on() -> Result<()> {
         Ok(())
     };
     install(&old)?;
-    let files = TlsFiles { certificates: cert.clone(), key: key.clone(), ..files(&old) };
-    let server = Running::listening(2, vec![Listen { tls: Some(files), ..local() }])?;
+    let files = Some(TlsFiles { certificates: cert.clone(), key: key.clone(), ..files(&old) });
+    let server = Running::listening(2, vec![Listen { tls: files.clone(), ..local() }])?;
+    let reload = || server.handle().reload_certificates(std::slice::from_ref(&files));
     let path = |certs: &Certs| certs.ca.to_str().expect("a path of ASCII").to_owned();
     let publish = |ca: &str| mosquitto_pub(CLIENTS, server.port(), &["--cafile", ca, "-t", "t", "-m", "x", "-q", "1"]);
     let mut sub = MosquittoSub::start(CLIENTS, server.port(), &["--cafile", &path(&old), "-t", "t"])?;
     install(&new)?;
-    server.handle().reload_certificates().map_err(|mut errors| errors.remove(0))?;
+    reload()?;
     publish(&path(&new))?.success()?;
     assert!(!publish(&path(&old))?.status.success());
     std::fs::write(&key, "no key")?;
-    let errors = server.handle().reload_certificates().expect_err("there is no key");
-    assert!(errors[0].to_string().starts_with("cannot use the certificates of 127.0.0.1:"), "{}", errors[0]);
+    let error = reload().expect_err("there is no key");
+    assert!(error.to_string().starts_with("cannot use the certificates of 127.0.0.1:"), "{error}");
     publish(&path(&new))?.success()?;
     assert_eq!(sub.wait(2, PATIENCE)?.len(), 2);
     Ok(())

@@ -80,7 +80,6 @@ impl Inherited {
     }
 
     /// Returns the sockets, each with the place of its listener.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the event loops take them"))]
     pub(crate) fn into_sockets(self) -> Vec<(usize, Bound)> {
         self.0
     }

@@ -50,7 +50,7 @@ fn a_server_starts_shares_its_store_reloads_and_ends() {
     let said = Rc::new(RefCell::new(Vec::new()));
     let url = format!("file:{}", folder.path().join("data").display());
     let start = |config: &Config, parts: Parts| {
-        assert!(!parts.any_user && parts.inherited.into_sockets().is_empty());
+        assert!(parts.inherited.into_sockets().is_empty());
         // The store is held by the server, and the command uses it all the same.
         let alice = Key::User("alice".parse().unwrap());
         let mut records = Records::open(&url, "midge:")?;

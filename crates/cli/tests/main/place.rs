@@ -1,10 +1,12 @@
 //! A store for one test, and the command over it.
 
-use midge_broker::control::{Control, SharedBackend};
-use midge_store::StoreSettings;
-use midge_testkit::{RedisCluster, RedisServer, RedisVersion};
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use midge_broker::control::Control;
+use midge_store::StoreSettings;
+use midge_testkit::{RedisCluster, RedisServer, RedisVersion};
 use tempfile::TempDir;
 
 /// The command under test.
@@ -43,7 +45,7 @@ impl Place {
         let directory = TempDir::new().unwrap();
         let store = directory.path().join("store");
         let url = format!("file:{}", store.display()).parse().unwrap();
-        let backend = SharedBackend::new(midge_store::open(&url, &StoreSettings::default()).unwrap());
+        let backend = Arc::from(midge_store::open(&url, &StoreSettings::default()).unwrap());
         let _control = Control::start(&store, backend).unwrap();
         Self::Served { directory, _control }
     }

@@ -46,16 +46,6 @@ pub(super) const SERVER: &[Setting<Draft>] = &[
             Ok(())
         },
     ),
-    Setting::<Draft>::new(
-        "admin_address",
-        "127.0.0.1:8088",
-        "an IP address and a port, or none",
-        "Where the HTTP interface for operators listens.",
-        |s, v| {
-            s.admin = v.unless_none(|v| v.text.parse().map_err(|_| String::new()))?;
-            Ok(())
-        },
-    ),
 ];
 
 pub(super) const JOURNAL: &[Setting<Draft>] = &[
