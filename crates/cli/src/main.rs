@@ -1,4 +1,4 @@
-//! The `midge` command: serves MQTT, manages accounts and rules, explains decisions, pushes.
+//! The `midge` command: serves MQTT, manages accounts, explains decisions, pushes.
 //!
 //! Thin: what a name, a rule or a stored password may be is decided by `midge-core`, and where it lies by `midge-store`.
 //! Every answer goes to standard output, as a table or as one JSON document; everything else goes to standard error.

@@ -1,4 +1,4 @@
-//! Lets clients in: at once, or when the account is read and the password hashed.
+//! Lets clients in: at once, or after store and hash.
 //!
 //! What changed between a decision and the client's entry counts as well: it is asked for once more when the client is entered.
 

@@ -1,4 +1,4 @@
-//! Finds out whose the sessions are that were there before the start.
+//! Finds out whose the sessions of before the start are.
 //!
 //! Until then messages wait for them unasked, as they are asked for again before they are sent; afterwards they are followed
 //! like all others. Accounts are asked for some at a time, so that clients that log in meanwhile have theirs.

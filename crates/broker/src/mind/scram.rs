@@ -1,4 +1,4 @@
-//! SCRAM-SHA-256 as MQTT 5 enhanced authentication, to be let in and to stay.
+//! SCRAM-SHA-256 as enhanced authentication of MQTT 5, at any time.
 
 use std::hash::Hash;
 use std::net::IpAddr;

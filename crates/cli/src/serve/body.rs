@@ -1,4 +1,4 @@
-//! What `serve` needs of the event loops, and how it gets it.
+//! What `serve` needs of the event loops, translated.
 //!
 //! The configuration is translated into what mind, journal and event loops are told; nothing is decided here.
 

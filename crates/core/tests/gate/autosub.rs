@@ -1,4 +1,4 @@
-//! Automatic subscriptions: known at the login, up to date after each change.
+//! Automatic subscriptions: known at login, current after each change.
 
 use std::collections::HashSet;
 

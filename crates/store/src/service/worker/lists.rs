@@ -1,4 +1,4 @@
-//! Reads the automatic subscriptions of all client identifiers that have any, a page per turn.
+//! Reads the automatic subscriptions of all client identifiers, page by page.
 //!
 //! Until that is done in an epoch, each login asks about its own identifier.
 //! What is missing at the end was deleted, unless the store has lost it with everything else.
