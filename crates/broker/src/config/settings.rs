@@ -33,10 +33,18 @@ pub(super) const SECTIONS: [Section<Draft>; 9] = [
 ];
 
 /// The plugin's options that mean nothing here, and why.
-pub(super) const PLUGIN_ONLY: [(&str, &str); 5] = [
+pub(super) const PLUGIN_ONLY: [(&str, &str); 13] = [
     ("config", "this is the file itself"),
     ("delayed_login", "logins never hold anything up here"),
     ("login_deadline", "no thread waits for a login here"),
+    ("push", "pushes reach the plugin's clients only"),
+    ("push_queue", "pushes reach the plugin's clients only"),
+    ("push_queue_bytes", "pushes reach the plugin's clients only"),
+    ("push_backlog", "pushes reach the plugin's clients only"),
+    ("push_absence", "pushes reach the plugin's clients only"),
+    ("push_id_ttl", "pushes reach the plugin's clients only"),
+    ("push_dead_letters", "pushes reach the plugin's clients only"),
+    ("report", "a server always says how it is"),
     ("offline_sessions", "sessions are the broker's own here: max_sessions bounds them"),
     ("unknown_users", "nobody else decides about them here"),
 ];
