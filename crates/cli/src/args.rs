@@ -2,8 +2,10 @@
 //!
 //! The completions and the manual page are generated from these types, so that they never say anything else.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -44,13 +46,27 @@ pub(crate) struct Cli {
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
 
+    /// Without one, `serve`.
     #[command(subcommand)]
-    pub(crate) command: Command,
+    command: Option<Command>,
+}
+
+impl Cli {
+    /// Parses what was typed.
+    pub(crate) fn parse_words(mut words: Vec<OsString>) -> Result<(Self, Command), clap::Error> {
+        let mut cli = Self::try_parse_from(&words)?;
+        if cli.command.is_none() {
+            words.push("serve".into());
+            cli = Self::try_parse_from(&words)?;
+        }
+        let command = cli.command.take();
+        command.map(|command| (cli, command)).ok_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))
+    }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the server.
+    /// Run the server; the same as `midge` alone.
     Serve(ServeArgs),
     /// The server's configuration: what is wrong with it, and what holds.
     #[command(subcommand)]

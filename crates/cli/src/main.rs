@@ -26,7 +26,6 @@ mod user;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use midge_broker::config::Faults;
 use midge_store::{StoreError, StoreUrl};
 
@@ -36,8 +35,8 @@ use crate::output::Output;
 use crate::records::Records;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let (cli, command) = match Cli::parse_words(std::env::args_os().collect()) {
+        Ok(parsed) => parsed,
         Err(error) if error.use_stderr() => {
             // Without any word to go by, clap answers with the help, which is no complaint.
             let text = error.render().to_string();
@@ -50,7 +49,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    match run(&cli) {
+    match run(&cli, &command) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(failure::NO),
         Ok(Answer::Wrong) => ExitCode::from(failure::BAD_INPUT),
@@ -70,15 +69,15 @@ fn complain(error: &anyhow::Error) {
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<Answer> {
+fn run(cli: &Cli, command: &Command) -> anyhow::Result<Answer> {
     let mut output = Output::new(cli.json);
-    let answer = answer(cli, &mut output)?;
+    let answer = answer(cli, command, &mut output)?;
     output.flush()?;
     Ok(answer)
 }
 
-fn answer(cli: &Cli, output: &mut Output) -> anyhow::Result<Answer> {
-    match &cli.command {
+fn answer(cli: &Cli, command: &Command, output: &mut Output) -> anyhow::Result<Answer> {
+    match command {
         Command::Serve(serve) => serve.run(cli.store.as_deref(), cli.prefix.as_deref(), output),
         Command::Config(command) => command.run(output),
         Command::Completions { shell } => document::completions(*shell, output),
@@ -86,7 +85,7 @@ fn answer(cli: &Cli, output: &mut Output) -> anyhow::Result<Answer> {
         // What works on the store, of which some commands open more than the keys.
         _ => {
             let store = cli.store.clone().unwrap_or_else(records::default_store);
-            manage(cli, &store, output).map_err(|error| match store.parse::<StoreUrl>() {
+            manage(cli, command, &store, output).map_err(|error| match store.parse::<StoreUrl>() {
                 // An embedded store names itself.
                 Ok(url) if error.is::<StoreError>() && url.directory().is_none() => error.context(format!("the store {url}")),
                 _ => error,
@@ -96,10 +95,10 @@ fn answer(cli: &Cli, output: &mut Output) -> anyhow::Result<Answer> {
 }
 
 /// Runs a command that works on the store.
-fn manage(cli: &Cli, store: &str, output: &mut Output) -> anyhow::Result<Answer> {
+fn manage(cli: &Cli, command: &Command, store: &str, output: &mut Output) -> anyhow::Result<Answer> {
     let prefix = cli.prefix.as_deref().unwrap_or(args::DEFAULT_PREFIX);
     let open = || Records::open(store, prefix);
-    match &cli.command {
+    match command {
         Command::User(command) => command.run(&mut open()?, output),
         Command::Group(command) => command.run(&mut open()?, output),
         Command::Acl(command) => command.run(&mut open()?, output),

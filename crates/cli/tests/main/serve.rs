@@ -146,6 +146,17 @@ fn a_reload_acts_on_what_it_takes() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn without_a_word_it_serves() -> Result<()> {
+    let folder = TempDir::new()?;
+    let mut command = Command::new(MIDGE);
+    let variables = [("STATE_DIRECTORY", path(folder.path())), ("MIDGE_LISTENER_1_ADDRESS", "127.0.0.1:0")];
+    command.env_clear().envs(variables).arg("--json");
+    let server = Serving::run(folder, command, Vec::new())?;
+    server.publish(&["-t", "t", "-m", "x"])?.success()?;
+    Ok(())
+}
+
 /// Returns a command that becomes a server with its standard input as the socket that systemd passes on: descriptor 3.
 fn activated(folder: &Path, socket: TcpListener, listen: &str) -> Command {
     let mut command = Command::new("sh");

@@ -36,13 +36,13 @@ impl Serving {
     pub(crate) fn with(folder: TempDir, words: &[&str]) -> Result<Self> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let mut command = Command::new(MIDGE);
-        command.args(["serve", "--json", "--data", "data"]).args(&words);
+        command.env_clear().args(["serve", "--json", "--data", "data"]).args(&words);
         Self::run(folder, command, words)
     }
 
     /// Starts `command`, which becomes a server in `folder`.
     pub(crate) fn run(folder: TempDir, mut command: Command, words: Vec<String>) -> Result<Self> {
-        command.env_clear().current_dir(folder.path());
+        command.current_dir(folder.path());
         let log = folder.path().join("log");
         let _ = std::fs::remove_file(&log);
         let mut process = Process::spawn("midge serve", &mut command, &log)?;

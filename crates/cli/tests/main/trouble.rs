@@ -89,11 +89,9 @@ fn a_rule_that_would_make_all_of_them_unreadable_is_refused() {
 }
 
 #[test]
-fn without_a_word_the_help_is_the_answer() {
-    for words in [&[][..], &["user"]] {
-        let ran = Ran::of(&Command::new(MIDGE).env_clear().args(words).output().unwrap());
-        assert!(ran.code == 2 && ran.err.contains("Commands:") && !ran.err.starts_with("midge: "), "{ran:?}");
-    }
+fn half_a_command_is_answered_with_its_help() {
+    let ran = Ran::of(&Command::new(MIDGE).env_clear().arg("user").output().unwrap());
+    assert!(ran.code == 2 && ran.err.contains("Commands:") && !ran.err.starts_with("midge: "), "{ran:?}");
 }
 
 #[test]
