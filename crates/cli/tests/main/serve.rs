@@ -1,4 +1,4 @@
-//! A server from its start to its end, or why there is none.
+//! A server from its start to its end, or why none.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;

@@ -1,4 +1,4 @@
-//! A server that runs for one test, on ports of its own.
+//! A server that runs for one test, on its own ports.
 
 use std::io::Write;
 use std::net::SocketAddr;
