@@ -161,7 +161,8 @@ impl Config {
     }
 
     /// Returns whether clients can prove who they are without a record in the store.
-    fn has_identities(&self, listener: &Listener) -> bool {
+    #[must_use]
+    pub fn has_identities(&self, listener: &Listener) -> bool {
         self.users.has_tokens() || listener.identity().is_some()
     }
 }

@@ -96,6 +96,9 @@ pub enum Anonymity {
     Deny,
     /// Anybody, with everyone's rules and those of the group `anonymous`.
     Allow,
+    /// Anybody as well; as long as the store has been found without any user, and there are no rules for such clients,
+    /// they may do everything but publish below `$SYS`.
+    Open,
     /// Anybody, as long as the store has been found without any user; from the first user on nobody, until the server starts anew.
     ///
     /// For listeners that no other machine can reach. While there are no rules for such clients either, they may do everything
@@ -141,7 +144,7 @@ impl std::fmt::Debug for Mind {
 impl Mind {
     /// Starts the threads; the store need not be reachable.
     ///
-    /// Where a door is open [`Anonymity::WhileNoUsers`], the store is asked for users first, which takes as long as its timeouts say.
+    /// Where a door is [`Anonymity::WhileNoUsers`] or [`Anonymity::Open`], the store is asked for users first, which takes as long as its timeouts say.
     ///
     /// # Errors
     /// The operating system gave no thread, or no random bytes.
@@ -154,7 +157,8 @@ impl Mind {
             move || bells.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|bell| bell.ring())
         };
         gate.directory().on_changes(ring.clone());
-        let watched = settings.doors.iter().any(|door| door.anonymous == Anonymity::WhileNoUsers);
+        let asks = |door: &Door| matches!(door.anonymous, Anonymity::WhileNoUsers | Anonymity::Open);
+        let watched = settings.doors.iter().any(asks);
         let house = if watched { House::watch(backend.clone(), ring)? } else { House::closed() };
         let service = Service::start(gate.clone(), Box::new(backend), settings.service, Clock::start())?;
         let (doors, max_automatic) = (ArcSwap::from_pointee(settings.doors), settings.max_automatic);
@@ -189,8 +193,7 @@ impl Mind {
 
     /// Replaces the settings of logins and doors; connected clients stay.
     ///
-    /// A door that was not open [`Anonymity::WhileNoUsers`] at the start, of any listener, is closed to everybody without a username
-    /// where it becomes so now: nobody has looked for users since.
+    /// Where no door asked for users at the start, nobody has looked for any: then there count as being some.
     pub fn reload(&self, login: LoginSettings, doors: Vec<Door>) {
         self.0.gate.reload(LoginSettings { anonymous: anonymous(&doors), ..login });
         self.0.doors.store(Arc::new(doors));

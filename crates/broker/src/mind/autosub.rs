@@ -78,7 +78,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
             return;
         }
         // Clients that no rule is for may do everything, as long as they may stay.
-        if entry.client.guest && account.policy().origins().next().is_none() {
+        if self.is_unruled(entry.client.guest, account.policy()) {
             return;
         }
         let made_by_list = |filter: &str| before.binary_search_by(|known| (*known.filter).cmp(filter)).is_ok();

@@ -24,7 +24,7 @@ use super::lines::Lines;
 use super::permissions::Meter;
 use super::restored::Restored;
 use super::scram::{Exchange, Step};
-use super::table::{Client, Entry, Table};
+use super::table::{Client, Entry, Guest, Table};
 use super::verdict::{Admitted, Verdict, of_end, of_login, properties};
 use super::{Anonymity, Shared, permissions};
 
@@ -200,7 +200,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
         if let Some(end) = client.policy.expires_unix() {
             self.followed.expires(end, session);
         }
-        if client.guest {
+        if client.guest != Guest::No {
             self.followed.guest_came();
         }
         let id: ClientId = client.policy.client().clone();
@@ -228,8 +228,9 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
     pub(super) fn let_through(&self, policy: ClientPolicy, door: usize, data: Option<Box<[u8]>>, now: Now) -> Verdict {
         let anonymity = self.shared.doors.load().get(door).map(|door| door.anonymous).unwrap_or_default();
         let guest = match (policy.user(), anonymity) {
-            (Some(_), _) | (None, Anonymity::Allow) => false,
-            (None, Anonymity::WhileNoUsers) if self.shared.house.is_open() => true,
+            (Some(_), _) | (None, Anonymity::Allow) => Guest::No,
+            (None, Anonymity::Open) => Guest::Open,
+            (None, Anonymity::WhileNoUsers) if self.shared.house.is_open() => Guest::WhileNoUsers,
             (None, _) => {
                 let who = Who { user: None, client: policy.client().as_str(), address: policy.address() };
                 return self.refuse_login(&who, &Refusal::Anonymous, now);
@@ -239,8 +240,8 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
     }
 
     /// Returns why a client has to leave, if it has to.
-    pub(super) fn leaves(&self, policy: &ClientPolicy, guest: bool, now: Now) -> Option<Refusal> {
-        let shown_out = guest && !self.shared.house.is_open();
+    pub(super) fn leaves(&self, policy: &ClientPolicy, guest: Guest, now: Now) -> Option<Refusal> {
+        let shown_out = guest == Guest::WhileNoUsers && !self.shared.house.is_open();
         policy.revoked(&self.shared.gate, now).or_else(|| shown_out.then_some(Refusal::Anonymous))
     }
 

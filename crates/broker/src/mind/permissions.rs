@@ -16,7 +16,7 @@ use midge_engine::permission::{Client, Permissions};
 use midge_engine::tree::SubscriptionFilter;
 
 use super::LoopMind;
-use super::table;
+use super::table::{self, Guest};
 
 /// Counts what is published; one for each loop, on that loop's thread.
 pub trait Meter: Send {
@@ -100,8 +100,13 @@ impl<K> LoopMind<K> {
     fn with_policy(&self, client: &table::Client, decide: impl FnOnce(&Policy) -> Decision) -> Decision {
         let account = client.policy.account();
         let policy = account.policy();
-        let unruled = client.guest && policy.origins().next().is_none();
-        decide(if unruled { &self.open_house } else { policy })
+        decide(if self.is_unruled(client.guest, policy) { &self.open_house } else { policy })
+    }
+
+    /// Returns whether all is allowed because nobody has said anything else.
+    #[inline]
+    pub(super) fn is_unruled(&self, guest: Guest, policy: &Policy) -> bool {
+        guest != Guest::No && policy.origins().next().is_none() && self.shared.house.is_open()
     }
 
     /// Notes that the client itself has asked for a filter that a list has subscribed it to: from now on it is its own.

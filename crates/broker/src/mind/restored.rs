@@ -17,7 +17,7 @@ use midge_store::service;
 use super::Anonymity;
 use super::inbox::Answer;
 use super::login::LoopMind;
-use super::table::Client;
+use super::table::{Client, Guest};
 
 /// How many accounts are asked for at a time.
 const AT_ONCE: usize = 256;
@@ -110,7 +110,15 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
     }
 
     fn adopt(&mut self, session: SessionId, policy: ClientPolicy, shard: &mut Shard, now: Now) {
-        let guest = policy.user().is_none() && self.shared.doors.load().iter().all(|door| door.anonymous != Anonymity::Allow);
+        // Nobody knows by which door it came.
+        let doors = self.shared.doors.load();
+        let any = |anonymity| doors.iter().any(|door| door.anonymous == anonymity);
+        let guest = match policy.user() {
+            Some(_) => Guest::No,
+            None if any(Anonymity::Allow) => Guest::No,
+            None if any(Anonymity::Open) => Guest::Open,
+            None => Guest::WhileNoUsers,
+        };
         self.enter(session, Client { policy, guest, exchanged: false }, None);
         self.reconcile_restored(session, shard, now);
     }

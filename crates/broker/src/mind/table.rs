@@ -13,12 +13,22 @@ use midge_engine::shard::{ConnectionId, SessionId};
 /// No session.
 const NONE: u32 = u32::MAX;
 
+/// What a client may that has no username, beyond its rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guest {
+    /// Nothing; neither may one with a username.
+    No,
+    /// Everything, as long as there are no users; then it has to leave.
+    WhileNoUsers,
+    /// Everything, as long as there are no users; then it has its rules.
+    Open,
+}
+
 /// A client and what it may do.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) policy: ClientPolicy,
-    /// Whether it needs no username as long as there are no users.
-    pub(super) guest: bool,
+    pub(super) guest: Guest,
     /// Whether it proved itself by an exchange, and may do so again.
     pub(super) exchanged: bool,
 }

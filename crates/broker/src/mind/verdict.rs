@@ -5,6 +5,8 @@ use midge_core::name::Username;
 use midge_core::scram::MECHANISM;
 use midge_mqtt::{Property, ReasonCode};
 
+use super::table::Guest;
+
 /// Whether a client is let in.
 #[derive(Debug)]
 #[must_use]
@@ -23,8 +25,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Admitted {
     pub(super) policy: ClientPolicy,
-    /// Whether it is one of those who need no username as long as there are no users.
-    pub(super) guest: bool,
+    pub(super) guest: Guest,
     /// What proves the server to the client, behind an exchange.
     pub(super) data: Option<Box<[u8]>>,
 }

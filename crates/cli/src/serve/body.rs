@@ -103,11 +103,13 @@ fn mind_settings(config: &Config) -> Result<mind::Settings> {
 
 /// Returns who gets in at which listener.
 fn doors(config: &Config) -> Vec<Door> {
+    let only_users_log_in = !config.listeners.iter().any(|listener| config.has_identities(listener));
     let door = |listener: &Listener| {
         // Before the first user there is one way in for those on this machine only.
         let until_first = listener.allow_anonymous.is_none() && config.users.anonymous == AnonymousPolicy::Auto;
         let anonymous = match config.anonymous(listener, false) {
             Anonymous::Allow if until_first => Anonymity::WhileNoUsers,
+            Anonymous::Allow if only_users_log_in => Anonymity::Open,
             Anonymous::Allow => Anonymity::Allow,
             Anonymous::Deny => Anonymity::Deny,
         };

@@ -86,6 +86,23 @@ fn the_first_user_ends_that_nobody_needs_a_name() -> Result<()> {
 }
 
 #[test]
+fn who_is_let_in_without_a_name_has_rules_once_there_is_a_user() -> Result<()> {
+    let server = Serving::with(TempDir::new()?, &["--listen", "0.0.0.0:0", "--allow-anonymous"])?;
+    let publish =
+        |topic: &str| -> Result<bool> { Ok(!server.publish(&["-t", topic, "-m", "x"])?.stderr.contains("Not authorized")) };
+    let mut guest = server.subscribe(&["-t", "#", "-t", "$SYS/test"])?;
+    assert!(publish("chat/1")? && !publish("$SYS/test")?);
+    guest.wait(1, PATIENCE)?;
+    server.add_user("alice")?;
+    until("a denial", PATIENCE, || Ok((!publish("chat/1")?).then_some(())))?;
+    server.ok(&["acl", "add", "--group", "anonymous", "chat/#", "pr"]);
+    until("a right", PATIENCE, || Ok(publish("chat/2")?.then_some(())))?;
+    let seen: Vec<String> = guest.wait(2, PATIENCE)?.into_iter().map(|message| message.topic).collect();
+    assert_eq!(seen, ["chat/1", "chat/2"]);
+    Ok(())
+}
+
+#[test]
 fn rules_bans_and_kicks_act_on_who_is_connected() -> Result<()> {
     let server = Serving::start()?;
     server.add_user("alice")?;

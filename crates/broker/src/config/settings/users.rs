@@ -30,7 +30,8 @@ pub(super) const USERS: &[Setting<Draft>] = &[
         "auto",
         "deny, allow or auto",
         "Whether clients without a username get in, with everyone's rules and those of the group anonymous; \
-         auto lets them in from this machine as long as there is no user, token key or client certificate to log in with.",
+         auto lets them in from this machine as long as there is no user, token key or client certificate to log in with. \
+         As long as there is nothing to log in with and no rule for them, they may do everything but publish below $SYS.",
         |s, v| {
             use AnonymousPolicy::{Allow, Auto, Deny};
             v.one_of(&[("deny", Deny), ("allow", Allow), ("auto", Auto)]).map(|v| s.users.anonymous = v)
