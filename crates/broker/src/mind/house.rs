@@ -66,7 +66,7 @@ impl House {
                 match search.look() {
                     Ok(Seen::User) => {
                         if state.open.swap(false, Ordering::AcqRel) {
-                            log::info!("there are users now: clients without a username are let in no longer");
+                            log::info!("there are users now: who has no username may no longer do everything");
                             ring();
                         }
                         return;
