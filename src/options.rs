@@ -12,6 +12,7 @@ use midge_core::gate::{Anonymous, GateSettings, LoginSettings, StoreDown};
 use midge_core::jwt::{JwtKeys, JwtSettings};
 use midge_core::key::KeySpace;
 use midge_core::password::HashPolicy;
+use midge_core::setting;
 use midge_store::push::PushSettings;
 use midge_store::service::ServiceSettings;
 use midge_store::{StoreSettings, StoreUrl, WatchPolicy};
@@ -177,7 +178,7 @@ impl Settings {
     pub(crate) fn store_url(&self) -> Result<StoreUrl, OptionError> {
         let error = |problem: String| OptionError {
             place: "auth_opt_store".to_owned(),
-            value: table::without_password(&self.store),
+            value: setting::without_password(&self.store),
             problem,
         };
         let url: StoreUrl = self.store.parse().map_err(|wrong: midge_store::StoreUrlError| error(wrong.to_string()))?;

@@ -2,12 +2,12 @@
 //!
 //! Options, the TOML file, the reference page and the messages about wrong values all come from it.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use midge_core::certificate::CertificateField;
 use midge_core::gate::Anonymous;
 use midge_core::password::HashPolicy;
+use midge_core::setting::{self, DURATION, SWITCH, duration_between as between, number, one_of, switch, text};
 
 use super::{Settings, UnknownUsers};
 
@@ -37,89 +37,10 @@ pub(crate) fn find(name: &str) -> Option<&'static Setting> {
 
 /// Returns a hint at the setting that a misspelt name may mean.
 pub(crate) fn nearest(name: &str) -> String {
-    let best = SETTINGS.iter().map(|setting| (distance(name, setting.name), setting.name)).min();
-    match best {
-        Some((distance, name)) if distance <= 3 => format!("did you mean {name}?"),
-        _ => "docs/OPTIONS.md lists all".to_owned(),
+    match setting::nearest(name, SETTINGS.iter().map(|setting| setting.name)) {
+        Some(name) => format!("did you mean {name}?"),
+        None => "docs/OPTIONS.md lists all".to_owned(),
     }
-}
-
-/// Levenshtein's distance of two short texts.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(row.first_mut().unwrap_or(&mut 0), i + 1);
-        let mut left = i + 1;
-        for (above, y) in row.iter_mut().skip(1).zip(b.chars()) {
-            let cost = (diagonal + usize::from(x != y)).min(left + 1).min(*above + 1);
-            diagonal = std::mem::replace(above, cost);
-            left = cost;
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
-/// Returns `url` with its password left out, for messages.
-pub(super) fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    match rest.rsplit_once('@') {
-        Some((credentials, rest)) => {
-            let user = credentials.split_once(':').map_or(credentials, |(user, _)| user);
-            format!("{scheme}://{user}:…@{rest}")
-        }
-        // What stands where a port should may be a password whose host is missing.
-        None => match rest.split_once(':') {
-            Some((host, port)) if !port.starts_with(|c: char| c.is_ascii_digit()) && !rest.starts_with('[') => {
-                format!("{scheme}://{host}:…")
-            }
-            _ => url.to_owned(),
-        },
-    }
-}
-
-const DURATION: &str = "a time such as 250ms, 30s, 10m, 24h or 7d";
-const SWITCH: &str = "true or false";
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| String::new())?;
-    let seconds = |factor: u64| number.checked_mul(factor).filter(|seconds| *seconds <= 366 * 86_400).map(Duration::from_secs);
-    match unit.trim() {
-        "ms" => Some(Duration::from_millis(number)).filter(|time| *time <= Duration::from_secs(366 * 86_400)),
-        "s" => seconds(1),
-        "m" => seconds(60),
-        "h" => seconds(3600),
-        "d" => seconds(86_400),
-        _ => None,
-    }
-    .ok_or_else(String::new)
-}
-
-fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
-    let time = duration(text)?;
-    if (least..=most).contains(&time) { Ok(time) } else { Err(String::new()) }
-}
-
-fn number<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Result<T, String> {
-    let number: T = text.parse().map_err(|_| String::new())?;
-    if number >= least && number <= most { Ok(number) } else { Err(String::new()) }
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err(String::new()),
-    }
-}
-
-fn text(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("nothing is set".to_owned()) } else { Ok(text.to_owned()) }
-}
-
-fn one_of<T: Copy>(text: &str, allowed: &[(&str, T)]) -> Result<T, String> {
-    allowed.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(String::new)
 }
 
 macro_rules! setting {

@@ -53,7 +53,7 @@ impl Plugin {
                 .iter()
                 .filter_map(|change| match change {
                     Change::Account(slot) => Some(Arc::as_ptr(slot)),
-                    Change::Bans => None,
+                    Change::Client(_) | Change::Bans => None,
                 })
                 .collect();
             self.look_at_sessions(thread, bans, &slots);

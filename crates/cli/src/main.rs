@@ -1,4 +1,4 @@
-//! The `midge` command: manages accounts and rules, explains decisions, pushes.
+//! The `midge` command: serves MQTT, manages accounts, explains decisions, pushes.
 //!
 //! Thin: what a name, a rule or a stored password may be is decided by `midge-core`, and where it lies by `midge-store`.
 //! Every answer goes to standard output, as a table or as one JSON document; everything else goes to standard error.
@@ -7,6 +7,7 @@
 mod acl;
 mod args;
 mod ban;
+mod config;
 mod document;
 mod explain;
 mod failure;
@@ -17,6 +18,7 @@ mod push;
 mod records;
 mod rules;
 mod secret;
+mod serve;
 mod span;
 mod status;
 mod target;
@@ -24,7 +26,7 @@ mod user;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use midge_broker::config::Faults;
 use midge_store::{StoreError, StoreUrl};
 
 use crate::args::{Cli, Command};
@@ -33,8 +35,8 @@ use crate::output::Output;
 use crate::records::Records;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let (cli, command) = match Cli::parse_words(std::env::args_os().collect()) {
+        Ok(parsed) => parsed,
         Err(error) if error.use_stderr() => {
             // Without any word to go by, clap answers with the help, which is no complaint.
             let text = error.render().to_string();
@@ -47,31 +49,56 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    match run(&cli) {
+    match run(&cli, &command) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(failure::NO),
+        Ok(Answer::Wrong) => ExitCode::from(failure::BAD_INPUT),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("midge: {}", output::printable(&format!("{error:#}")));
+            complain(&error);
             ExitCode::from(exit_code(&error))
         }
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<Answer> {
+/// Says on standard error what went wrong; of a configuration every fault on a line of its own.
+fn complain(error: &anyhow::Error) {
+    match error.downcast_ref::<Faults>() {
+        Some(faults) => faults.iter().for_each(|fault| eprintln!("midge: {}", output::printable(&fault.to_string()))),
+        None => eprintln!("midge: {}", output::printable(&format!("{error:#}"))),
+    }
+}
+
+fn run(cli: &Cli, command: &Command) -> anyhow::Result<Answer> {
     let mut output = Output::new(cli.json);
-    let answer = answer(cli, &mut output).map_err(|error| match cli.store.parse::<StoreUrl>() {
-        // An embedded store names itself.
-        Ok(url) if error.is::<StoreError>() && url.directory().is_none() => error.context(format!("the store {url}")),
-        _ => error,
-    })?;
+    let answer = answer(cli, command, &mut output)?;
     output.flush()?;
     Ok(answer)
 }
 
-fn answer(cli: &Cli, output: &mut Output) -> anyhow::Result<Answer> {
-    let open = || Records::open(&cli.store, &cli.prefix);
-    match &cli.command {
+fn answer(cli: &Cli, command: &Command, output: &mut Output) -> anyhow::Result<Answer> {
+    match command {
+        Command::Serve(serve) => serve.run(cli.store.as_deref(), cli.prefix.as_deref(), output),
+        Command::Config(command) => command.run(output),
+        Command::Completions { shell } => document::completions(*shell, output),
+        Command::Man { directory } => document::man(directory.as_deref(), output),
+        // What works on the store, of which some commands open more than the keys.
+        _ => {
+            let store = cli.store.clone().unwrap_or_else(records::default_store);
+            manage(cli, command, &store, output).map_err(|error| match store.parse::<StoreUrl>() {
+                // An embedded store names itself.
+                Ok(url) if error.is::<StoreError>() && url.directory().is_none() => error.context(format!("the store {url}")),
+                _ => error,
+            })
+        }
+    }
+}
+
+/// Runs a command that works on the store.
+fn manage(cli: &Cli, command: &Command, store: &str, output: &mut Output) -> anyhow::Result<Answer> {
+    let prefix = cli.prefix.as_deref().unwrap_or(args::DEFAULT_PREFIX);
+    let open = || Records::open(store, prefix);
+    match command {
         Command::User(command) => command.run(&mut open()?, output),
         Command::Group(command) => command.run(&mut open()?, output),
         Command::Acl(command) => command.run(&mut open()?, output),
@@ -79,8 +106,7 @@ fn answer(cli: &Cli, output: &mut Output) -> anyhow::Result<Answer> {
         Command::Explain(question) => question.run(&mut open()?, output),
         Command::Kick(kick) => kick.run(&mut open()?, output),
         Command::Status(status) => status.run(&mut open()?, output),
-        Command::Push(push) => push.run(&cli.store, &cli.prefix, output),
-        Command::Completions { shell } => document::completions(*shell, output),
-        Command::Man { directory } => document::man(directory.as_deref(), output),
+        Command::Push(push) => push.run(store, prefix, output),
+        Command::Serve(_) | Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Answer::Yes),
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! A key of the wrong type is an error that names the key; nothing is ever written over it.
 
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use midge_broker::config::default_data_directory;
+use midge_broker::control::{Client, SOCKET};
 use midge_core::entry::{Entry, Fields};
 use midge_core::key::{Key, KeySpace};
 use midge_store::{Backend, KeyKind, Store, StoreError, StoreSettings, StoreUrl, Write, Written};
@@ -18,6 +22,21 @@ pub(crate) const BATCH: usize = 1_000;
 /// How long the store may take to be reached, and for each answer: a person is waiting.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where a Redis listens where nothing else is said.
+const LOCAL_REDIS: &str = "redis://127.0.0.1:6379";
+/// Where a server keeps its data that was installed for the whole machine.
+const SYSTEM_DATA: &str = "/var/lib/midge";
+
+/// Returns the store that is meant where none is named: that of a server on this machine, else a Redis.
+pub(crate) fn default_store() -> String {
+    // What may not be looked at is there: opening it says what is missing.
+    let may_be =
+        |path: PathBuf| !matches!(std::fs::symlink_metadata(path), Err(error) if error.kind() != ErrorKind::PermissionDenied);
+    let is_store = |directory: &PathBuf| may_be(directory.join("midge.redb")) || may_be(directory.join(SOCKET));
+    let places = [default_data_directory(), PathBuf::from(SYSTEM_DATA)];
+    places.into_iter().find(is_store).map_or(LOCAL_REDIS.to_owned(), |directory| format!("file:{}", directory.display()))
+}
+
 /// An open store.
 pub(crate) struct Records {
     store: Box<dyn Store>,
@@ -25,12 +44,19 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// Opens the store at `url`.
+    /// Opens the store at `url`; an embedded one that a running server has, through the server.
     ///
     /// # Errors
-    /// `url` names no store, or the store can't be reached or is held by another process.
+    /// `url` names no store, or the store can't be reached or is held by a process that doesn't share it.
     pub(crate) fn open(url: &str, prefix: &str) -> Result<Self> {
-        let (backend, settings) = open_backend(url, prefix)?;
+        let (url, settings) = parse(url, prefix)?;
+        // A server that runs has the store for itself, and makes our changes for us.
+        if let Some(directory) = url.directory()
+            && let Some(client) = Client::find(directory, prefix)?
+        {
+            return Ok(Self { store: Box::new(client), settings });
+        }
+        let backend = midge_store::open(&url, &settings)?;
         Ok(Self { store: backend.connect()?, settings })
     }
 
@@ -115,14 +141,19 @@ impl Records {
 /// # Errors
 /// As [`Records::open`].
 pub(crate) fn open_backend(url: &str, prefix: &str) -> Result<(Box<dyn Backend>, StoreSettings)> {
-    let url: StoreUrl = url.parse().map_err(|error| anyhow!("--store: {error}"))?;
+    let (url, settings) = parse(url, prefix)?;
+    Ok((midge_store::open(&url, &settings)?, settings))
+}
+
+fn parse(url: &str, prefix: &str) -> Result<(StoreUrl, StoreSettings)> {
+    let url = url.parse().map_err(|error| anyhow!("--store: {error}"))?;
     let settings = StoreSettings {
         keys: KeySpace::new(prefix),
         connect_timeout: PATIENCE,
         response_timeout: PATIENCE,
         ..StoreSettings::default()
     };
-    Ok((midge_store::open(&url, &settings)?, settings))
+    Ok((url, settings))
 }
 
 /// Returns the fields of a key that should be a hash, or what is wrong with it.

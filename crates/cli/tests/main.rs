@@ -1,18 +1,25 @@
 //! Runs the real `midge` over real stores.
 //!
 //! Each module has its own reason:
-//! `session` is what a user sees, over both stores; `schema` is what stands in Redis afterwards;
+//! `session` is what a user sees, over all stores; `schema` is what stands in Redis afterwards;
+//! `config` is what is said about a configuration; `serve` is a server that runs, or why it doesn't, with `serving` for its life;
 //! `passwords` is where a password may and may not appear; `trouble` is a store that is away, locked, huge or wrong.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
 #[path = "main/place.rs"]
 mod place;
+#[path = "main/serving.rs"]
+mod serving;
 
+#[path = "main/config.rs"]
+mod config;
 #[path = "main/passwords.rs"]
 mod passwords;
 #[path = "main/schema.rs"]
 mod schema;
+#[path = "main/serve.rs"]
+mod serve;
 #[path = "main/session.rs"]
 mod session;
 #[path = "main/trouble.rs"]

@@ -1,10 +1,19 @@
-//! One automatic subscription, as a store has it.
+//! Automatic subscriptions: read, merged for one client, compared.
 //!
-//! The field is a filter template, its value the options: `1`, or `1,nl,rap,rh=2`.
+//! A store has them in lists: the field is a filter template, its value the options: `1`, or `1,nl,rap,rh=2`.
+//! [`crate::gate::ClientPolicy::subscriptions`] makes a [`Plan`] of all lists that concern a client: its own identifier's, its user's,
+//! those of its groups, everyone's. [`steps`] says what to do where a session has other subscriptions than its plan.
+//! Nothing is in a plan that the client's own SUBSCRIBE would not get.
 
 use std::fmt;
 
 use crate::rules::{Template, TemplateError, Who};
+
+mod list;
+mod plan;
+
+pub use list::{MAX_ENTRIES, SubscriptionList};
+pub use plan::{Plan, Step, Subscription, Terms, steps};
 
 /// The quality of service that a subscription asks for at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +41,9 @@ pub enum RetainHandling {
     Never = 2,
 }
 
-/// A subscription that is made for a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AutoSubscription {
-    filter: String,
+/// What is asked for with a subscription (MQTT 5.0 section 3.8.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubscribeOptions {
     /// The highest quality of service.
     pub qos: Qos,
     /// Whether the client's own messages stay away: `nl`.
@@ -44,6 +52,14 @@ pub struct AutoSubscription {
     pub retain_as_published: bool,
     /// When retained messages are sent: `rh=`.
     pub retain_handling: RetainHandling,
+}
+
+/// An entry of a list: a subscription that is made for each client that the list concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AutoSubscription {
+    filter: Box<str>,
+    /// What it asks for.
+    pub options: SubscribeOptions,
 }
 
 /// Why a field is no automatic subscription.
@@ -70,34 +86,8 @@ impl AutoSubscription {
     /// What the field or the value breaks.
     pub fn parse(filter: &str, options: &str) -> Result<Self, AutoSubscriptionError> {
         Template::new(filter)?;
-        let error = || AutoSubscriptionError::Options(options.chars().take(40).collect::<String>().escape_debug().to_string());
-        let mut words = options.split(',');
-        let qos = match words.next() {
-            Some("0") => Qos::AtMostOnce,
-            Some("1") => Qos::AtLeastOnce,
-            Some("2") => Qos::ExactlyOnce,
-            _ => return Err(error()),
-        };
-        let mut parsed = Self {
-            filter: filter.to_owned(),
-            qos,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: RetainHandling::Always,
-        };
-        let mut handling = None;
-        for word in words {
-            match word {
-                "nl" if !parsed.no_local => parsed.no_local = true,
-                "rap" if !parsed.retain_as_published => parsed.retain_as_published = true,
-                "rh=0" if handling.is_none() => handling = Some(RetainHandling::Always),
-                "rh=1" if handling.is_none() => handling = Some(RetainHandling::IfNew),
-                "rh=2" if handling.is_none() => handling = Some(RetainHandling::Never),
-                _ => return Err(error()),
-            }
-        }
-        parsed.retain_handling = handling.unwrap_or_default();
-        if parsed.no_local && parsed.share().is_some() { Err(AutoSubscriptionError::SharedNoLocal) } else { Ok(parsed) }
+        let parsed = Self { filter: filter.into(), options: options.parse()? };
+        if parsed.options.no_local && parsed.share().is_some() { Err(AutoSubscriptionError::SharedNoLocal) } else { Ok(parsed) }
     }
 
     /// Returns the filter template as it was written.
@@ -118,7 +108,36 @@ impl AutoSubscription {
     }
 }
 
-impl fmt::Display for AutoSubscription {
+impl std::str::FromStr for SubscribeOptions {
+    type Err = AutoSubscriptionError;
+
+    fn from_str(text: &str) -> Result<Self, AutoSubscriptionError> {
+        let error = || AutoSubscriptionError::Options(text.chars().take(40).collect::<String>().escape_debug().to_string());
+        let mut words = text.split(',');
+        let qos = match words.next() {
+            Some("0") => Qos::AtMostOnce,
+            Some("1") => Qos::AtLeastOnce,
+            Some("2") => Qos::ExactlyOnce,
+            _ => return Err(error()),
+        };
+        let mut parsed = Self { qos, ..Self::default() };
+        let mut handling = None;
+        for word in words {
+            match word {
+                "nl" if !parsed.no_local => parsed.no_local = true,
+                "rap" if !parsed.retain_as_published => parsed.retain_as_published = true,
+                "rh=0" if handling.is_none() => handling = Some(RetainHandling::Always),
+                "rh=1" if handling.is_none() => handling = Some(RetainHandling::IfNew),
+                "rh=2" if handling.is_none() => handling = Some(RetainHandling::Never),
+                _ => return Err(error()),
+            }
+        }
+        parsed.retain_handling = handling.unwrap_or_default();
+        Ok(parsed)
+    }
+}
+
+impl fmt::Display for SubscribeOptions {
     /// Writes the options, as a store has them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.qos as u8)?;
@@ -139,7 +158,7 @@ mod tests {
     #[test]
     fn options_are_read_and_written_alike() {
         for (options, shown) in [("0", "0"), ("1,nl,rap,rh=2", "1,nl,rap,rh=2"), ("2,rh=1,rap", "2,rap,rh=1"), ("1,rh=0", "1")] {
-            assert_eq!(AutoSubscription::parse("news/%u", options).unwrap().to_string(), shown, "{options}");
+            assert_eq!(AutoSubscription::parse("news/%u", options).unwrap().options.to_string(), shown, "{options}");
         }
         for options in ["", "3", "1,", "1,xy", "1, nl", "nl", "1,nl,nl", "1,rh=3", "1,rh=1,rh=1", "-1"] {
             let error = AutoSubscription::parse("news", options).unwrap_err().to_string();

@@ -5,6 +5,7 @@
 //! An account is *fresh* while the store's changes reach us without a gap since it was read;
 //! each gap begins a new epoch, and what was read before it counts as last-known-good only.
 
+use std::collections::HashSet;
 use std::hash::RandomState;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,16 +13,18 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 
+use crate::autosub::{Plan, Terms};
 use crate::bans::BanList;
 use crate::entry::Entry;
 use crate::key::Key;
-use crate::name::{GroupName, Username};
+use crate::name::{ClientId, GroupName, Username};
 use crate::time::Now;
 
 mod account;
 mod apply;
 mod changes;
 mod link;
+mod lists;
 mod shared;
 mod slot;
 
@@ -31,9 +34,10 @@ pub use changes::Change;
 pub(crate) use slot::Seat;
 pub use slot::Slot;
 
-use account::{Part, groups_of};
+use account::{Own, Part, groups_of};
 use changes::Changes;
 use link::Link;
+use lists::ClientLists;
 use shared::{GroupLists, Shared};
 use slot::Slots;
 
@@ -47,11 +51,15 @@ pub struct DirectorySettings {
     pub accounts: usize,
     /// Names kept that the store doesn't know; these have no part in the bound of accounts.
     pub unknown: usize,
+    /// Whether lists of automatic subscriptions are held.
+    pub lists: bool,
+    /// How many lists of single client identifiers are held; further ones subscribe nobody.
+    pub client_lists: usize,
 }
 
 impl Default for DirectorySettings {
     fn default() -> Self {
-        Self { accounts: 200_000, unknown: 10_000 }
+        Self { accounts: 200_000, unknown: 10_000, lists: true, client_lists: 100_000 }
     }
 }
 
@@ -66,6 +74,7 @@ pub struct Directory {
     slots: Mutex<Slots>,
     shared: ArcSwap<Shared>,
     bans: ArcSwap<BanList>,
+    client_lists: ClientLists,
     changes: Changes,
     link: Link,
     hasher: RandomState,
@@ -75,13 +84,16 @@ impl Directory {
     /// Returns an empty directory whose store has not been reached yet.
     #[must_use]
     pub fn new(settings: DirectorySettings) -> Self {
+        let mut shared = Shared::default();
+        shared.lists.wanted = settings.lists;
         Self {
             settings,
             writer: Mutex::default(),
             generation: AtomicU64::new(0),
             slots: Mutex::default(),
-            shared: ArcSwap::default(),
+            shared: ArcSwap::from_pointee(shared),
             bans: ArcSwap::default(),
+            client_lists: ClientLists::default(),
             changes: Changes::default(),
             link: Link::default(),
             hasher: RandomState::new(),
@@ -118,10 +130,10 @@ impl Directory {
         self.link.is_up()
     }
 
-    /// Returns whether nothing about `account` can have changed unnoticed.
+    /// Returns whether nothing about `account` can have changed unnoticed, its automatic subscriptions included.
     #[must_use]
     pub fn is_fresh(&self, account: &Account) -> bool {
-        self.link.vouches_for(account.stamp)
+        self.link.vouches_for(account.stamp) && account.lists_epoch >= account.stamp.epoch
     }
 
     /// Returns for how long nobody can have confirmed `account`; `None` where nobody ever did.
@@ -146,7 +158,7 @@ impl Directory {
         let mut slots = self.lock_slots();
         slots.find(identity).unwrap_or_else(|| {
             // Under the lock, so that a writer either finds the slot, or has shown the slot its shared rules.
-            let account = Account::compose(identity, Part::default(), Part::default(), &self.shared.load());
+            let account = Account::compose(identity, Own::default(), &self.shared.load());
             slots.add(identity, account, &self.settings)
         })
     }
@@ -167,6 +179,9 @@ impl Directory {
             if stale(account.rules.stamp.epoch) {
                 keys.push(Key::UserAcl(name.clone()));
             }
+            if self.settings.lists && stale(account.lists.stamp.epoch) {
+                keys.push(Key::UserAutosub(name.clone()));
+            }
         }
         if stale(shared.everyone.stamp.epoch) {
             keys.push(Key::AllAcl);
@@ -174,7 +189,68 @@ impl Directory {
         let groups = groups_of(slot.identity(), &account.record.value);
         let unknown = |group: &&GroupName| shared.groups.get(*group).is_none_or(|part| stale(part.stamp.epoch));
         keys.extend(groups.iter().filter(unknown).cloned().map(Key::GroupAcl));
+        if self.settings.lists {
+            if stale(shared.lists.everyone.stamp.epoch) {
+                keys.push(Key::AllAutosub);
+            }
+            let unknown = |group: &&GroupName| shared.lists.groups.get(*group).is_none_or(|part| stale(part.stamp.epoch));
+            keys.extend(groups.iter().filter(unknown).cloned().map(Key::GroupAutosub));
+        }
         keys
+    }
+
+    /// Returns the key that has to be read before the automatic subscriptions of this client identifier are known; `None` where they are.
+    #[must_use]
+    pub fn wants_of_client(&self, client: &ClientId) -> Option<Key> {
+        let epoch = self.is_linked().then(|| self.link.epoch());
+        (self.settings.lists && !self.client_lists.is_known(client, epoch)).then(|| Key::ClientAutosub(client.clone()))
+    }
+
+    /// Returns whether lists of automatic subscriptions are held at all.
+    #[must_use]
+    pub fn holds_lists(&self) -> bool {
+        self.settings.lists
+    }
+
+    /// Says that all client identifiers that have a list have been read since [`Self::linked`] began the epoch `epoch`.
+    ///
+    /// Whoever had a list and is not in `found` has none any more.
+    pub fn client_lists_complete(&self, epoch: u64, found: &HashSet<ClientId>) {
+        for client in self.client_lists.complete(epoch, found) {
+            self.changes.client(&client);
+        }
+    }
+
+    /// Returns the client identifiers that have a list of their own, as far as is known.
+    #[must_use]
+    pub fn clients_with_lists(&self) -> Vec<ClientId> {
+        self.client_lists.all()
+    }
+
+    /// Returns the number of the epoch, see [`Self::linked`].
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.link.epoch()
+    }
+
+    /// Returns what the lists subscribe a client of `slot` to.
+    pub(crate) fn plan(&self, slot: &Slot, client: &ClientId, terms: &Terms<'_>) -> Plan {
+        if !self.settings.lists {
+            return Plan::none();
+        }
+        let (account, shared) = (slot.account(), self.shared.load());
+        let groups = groups_of(slot.identity(), &account.record.value);
+        let of_client = self.client_lists.of(client);
+        let of_user = slot.identity().user.is_some().then_some(&account.lists);
+        let of_groups = groups.iter().map(|group| shared.lists.groups.get(group));
+        let parts = of_user.map(Some).into_iter().chain(of_groups).chain([Some(&shared.lists.everyone)]);
+        let known: Vec<&Part<_>> = parts.clone().flatten().filter(|part| part.is_known()).collect();
+        let complete = known.len() == parts.count() && self.client_lists.was_known(client);
+        let lists = of_client.iter().map(AsRef::as_ref).chain(known.into_iter().map(|part| part.value.as_ref()));
+        let policy = account.policy();
+        let mut plan = Plan::merge(lists, terms, |filter| policy.may_subscribe(filter, &terms.who).allowed);
+        plan.complete = complete;
+        plan
     }
 
     /// Returns the slots of one username: one for the store's user, others for tokens.
@@ -196,6 +272,10 @@ impl Directory {
             Key::User(name) | Key::UserAcl(name) => !self.lock_slots().of(Some(name)).is_empty(),
             Key::GroupAcl(group) => self.shared.load().groups.contains_key(group),
             Key::AllAcl | Key::Ban(_) => true,
+            Key::UserAutosub(_) | Key::GroupAutosub(_) | Key::AllAutosub | Key::ClientAutosub(_) if !self.settings.lists => false,
+            Key::UserAutosub(name) => !self.lock_slots().of(Some(name)).is_empty(),
+            Key::GroupAutosub(group) => self.shared.load().lists.groups.contains_key(group),
+            Key::AllAutosub | Key::ClientAutosub(_) => true,
             _ => false,
         }
     }
@@ -221,6 +301,10 @@ impl Directory {
             Key::UserAcl(name) => self.slots_of(name).iter().any(|slot| says(&slot.account().rules, missing)),
             Key::GroupAcl(group) => self.shared.load().groups.get(group).is_some_and(|part| says(part, missing)),
             Key::AllAcl => says(&self.shared.load().everyone, missing),
+            Key::UserAutosub(name) => self.slots_of(name).iter().any(|slot| says(&slot.account().lists, missing)),
+            Key::GroupAutosub(group) => self.shared.load().lists.groups.get(group).is_some_and(|part| says(part, missing)),
+            Key::AllAutosub => says(&self.shared.load().lists.everyone, missing),
+            Key::ClientAutosub(client) => self.client_lists.holds(client),
             _ => false,
         }
     }
@@ -235,6 +319,13 @@ impl Directory {
     #[must_use]
     pub fn has_changes(&self) -> bool {
         self.changes.any()
+    }
+
+    /// Has `tell` called, on the thread of whoever changes something, each time [`Self::take_changes`] begins to have something.
+    ///
+    /// For a body that sleeps while nothing happens; it must be quick, and call nothing of this directory. Only the first one counts.
+    pub fn on_changes(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.changes.on_any(Box::new(tell));
     }
 
     /// Returns what changed for live clients since the last call, in order, each slot once.

@@ -22,6 +22,7 @@ pub mod push;
 pub mod record;
 pub mod rules;
 pub mod scram;
+pub mod setting;
 pub mod shield;
 pub mod time;
 pub mod topic;

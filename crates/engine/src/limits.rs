@@ -101,14 +101,28 @@ pub struct Counters {
     pub sessions: usize,
     /// Connections that have a session.
     pub connections: usize,
+    /// Subscriptions, each member of a shared one counted where the group is kept.
+    pub subscriptions: usize,
+    /// Shared subscriptions kept here.
+    pub shared_subscriptions: usize,
+    /// Messages retained; every loop keeps all of them.
+    pub retained_messages: usize,
+    /// Their bytes.
+    pub retained_bytes: usize,
     /// Messages of QoS 1 and 2 that wait for clients.
     pub queued_messages: usize,
     /// Their bytes.
     pub queued_bytes: usize,
     /// Messages taken from clients.
     pub received: u64,
+    /// Bytes of their payloads.
+    pub received_bytes: u64,
     /// Messages written for clients.
     pub sent: u64,
+    /// Bytes of their payloads.
+    pub sent_bytes: u64,
+    /// Packets written for clients that are no messages.
+    pub answers: u64,
     /// Messages of QoS 0 dropped because the client did not read fast enough.
     pub dropped_slow: u64,
     /// Messages of QoS 1 and 2 dropped because the client's queue was full.

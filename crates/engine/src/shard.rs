@@ -274,7 +274,15 @@ impl Shard {
     /// Returns what there is now and what has happened.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { sessions: self.sessions.len(), ..self.counters }
+        let (tree, retained) = (self.tree.counters(), self.retained.counters());
+        Counters {
+            sessions: self.sessions.len(),
+            subscriptions: tree.subscriptions,
+            shared_subscriptions: tree.groups,
+            retained_messages: retained.messages,
+            retained_bytes: retained.bytes,
+            ..self.counters
+        }
     }
 
     /// Returns the session of a client identifier, if there is one.

@@ -1,6 +1,9 @@
 //! A store in a directory, for those who need no Redis.
 //!
-//! One process has it at a time; all connections in it share one database. What was answered is on disk.
+//! One process has it at a time; all connections in it share one database. What was answered is on disk,
+//! but for the records of servers, which end with the process in any case.
+
+mod leases;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +19,8 @@ use midge_core::entry::{Entry, Fields};
 use midge_core::key::{Key, KeySpace};
 use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
+
+use leases::Leases;
 
 use crate::{Backend, Change, KeyKind, Page, Store, StoreError, StoreSettings, Watch, WatchMode, Write, Written};
 
@@ -35,6 +40,7 @@ pub(crate) struct Embedded {
 
 struct Shared {
     database: Database,
+    leases: Leases,
     settings: StoreSettings,
     watches: Mutex<Vec<Sender<Change>>>,
     /// Behind which key the search for ended strings goes on.
@@ -67,6 +73,7 @@ impl Embedded {
         Ok(Self {
             shared: Arc::new(Shared {
                 database,
+                leases: Leases::default(),
                 settings: settings.clone(),
                 watches: Mutex::default(),
                 purged_to: Mutex::default(),
@@ -275,6 +282,9 @@ impl Store for Handle {
         let space = &self.shared.settings.keys;
         keys.iter()
             .map(|key| {
+                if let Key::Node(name) = key {
+                    return Ok(self.shared.leases.read(name));
+                }
                 let found = table.get(space.render(key).as_str()).map_err(away)?;
                 Ok(found.map_or(Entry::Missing, |bytes| self.entry(key, bytes.value())))
             })
@@ -282,12 +292,18 @@ impl Store for Handle {
     }
 
     fn write(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreError> {
+        if writes.iter().all(|write| matches!(write.key(), Key::Node(_))) {
+            return Ok(writes.iter().map(|write| self.shared.leases.write(write)).collect());
+        }
         let transaction = self.shared.database.begin_write().map_err(away)?;
         let mut written = Vec::with_capacity(writes.len());
         {
             let mut table = transaction.open_table(ENTRIES).map_err(away)?;
             for write in writes {
-                written.push(self.write_one(&mut table, write)?);
+                written.push(match write.key() {
+                    Key::Node(_) => self.shared.leases.write(write),
+                    _ => self.write_one(&mut table, write)?,
+                });
             }
             let ends = |write: &&Write| {
                 matches!(write, Write::SetText { ttl: Some(_), .. } | Write::Renew { .. } | Write::Increment { .. })
@@ -301,6 +317,9 @@ impl Store for Handle {
     }
 
     fn list_page(&mut self, kind: KeyKind, page: &Page) -> Result<(Vec<Key>, Option<Page>), StoreError> {
+        if kind == KeyKind::Node {
+            return Ok((self.shared.leases.list(), None));
+        }
         // A page at a time, so that no reader keeps old pages of the database alive for long.
         let rows = self.rows(page.after.as_deref())?;
         let more = rows.last().map(|(last, _)| Page { after: Some(last.clone()), ..Page::default() });
@@ -373,7 +392,7 @@ impl Handle {
         }
         let mut purged_to = self.shared.purged_to.lock().unwrap_or_else(PoisonError::into_inner);
         let prefix = self.shared.settings.keys.prefix();
-        let kinds = [format!("{prefix}ban:{{"), format!("{prefix}node:{{"), format!("{prefix}shield:{{")];
+        let kinds = [format!("{prefix}ban:{{"), format!("{prefix}shield:{{")];
         let now = now_ms();
         let mut ended = Vec::new();
         let mut left = most;

@@ -332,6 +332,25 @@ pub trait Backend: Send + Sync {
     fn key_space(&self) -> &KeySpace;
 }
 
+/// A backend that several parts of a process use.
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn connect(&self) -> Result<Box<dyn Store>, StoreError> {
+        (**self).connect()
+    }
+
+    fn watch(&self) -> Result<Box<dyn Watch>, StoreError> {
+        (**self).watch()
+    }
+
+    fn pushes(&self) -> Result<Box<dyn push::PushLog>, StoreError> {
+        (**self).pushes()
+    }
+
+    fn key_space(&self) -> &KeySpace {
+        (**self).key_space()
+    }
+}
+
 /// Which ways of learning of changes may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WatchPolicy {

@@ -1,8 +1,12 @@
 //! A store for one test, and the command over it.
 
-use midge_testkit::{RedisCluster, RedisServer, RedisVersion};
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use midge_broker::control::Control;
+use midge_store::StoreSettings;
+use midge_testkit::{RedisCluster, RedisServer, RedisVersion};
 use tempfile::TempDir;
 
 /// The command under test.
@@ -13,6 +17,11 @@ pub(crate) enum Place {
     Redis(Box<RedisServer>),
     Cluster(RedisCluster),
     Embedded(TempDir),
+    /// An embedded store that a server has, which answers at its control socket.
+    Served {
+        directory: TempDir,
+        _control: Control,
+    },
 }
 
 impl Place {
@@ -32,11 +41,22 @@ impl Place {
         Self::Cluster(RedisCluster::start(RedisVersion::Redis7).unwrap())
     }
 
+    pub(crate) fn served() -> Self {
+        let directory = TempDir::new().unwrap();
+        let store = directory.path().join("store");
+        let url = format!("file:{}", store.display()).parse().unwrap();
+        let backend = Arc::from(midge_store::open(&url, &StoreSettings::default()).unwrap());
+        let _control = Control::start(&store, backend).unwrap();
+        Self::Served { directory, _control }
+    }
+
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Redis(server) => server.url(),
             Self::Cluster(cluster) => format!("redis+cluster://127.0.0.1:{}", cluster.nodes[0].port()),
-            Self::Embedded(directory) => format!("file:{}", directory.path().join("store").display()),
+            Self::Embedded(directory) | Self::Served { directory, .. } => {
+                format!("file:{}", directory.path().join("store").display())
+            }
         }
     }
 
@@ -44,7 +64,7 @@ impl Place {
     pub(crate) fn cli(&self, args: &[&str]) -> String {
         match self {
             Self::Redis(server) => server.cli(args).unwrap(),
-            Self::Cluster(_) | Self::Embedded(_) => panic!("only a single Redis is looked into"),
+            Self::Cluster(_) | Self::Embedded(_) | Self::Served { .. } => panic!("only a single Redis is looked into"),
         }
     }
 

@@ -98,7 +98,7 @@ fn what_others_wrote_is_shown_with_its_flaws() {
     assert_eq!(explained.code, 1);
     let explained: serde_json::Value = serde_json::from_str(&explained.out).unwrap();
     assert_eq!(explained["allowed"], false);
-    assert_eq!(explained["flaws"].as_array().unwrap().len(), 2);
+    assert_eq!(explained["flaws"].as_array().unwrap().len(), 3);
 
     for (words, expected) in [
         (&["user", "set", "flat", "--disable"][..], "midge:user:{flat} can't be read"),

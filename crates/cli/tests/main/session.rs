@@ -1,4 +1,4 @@
-//! What a user types and sees: `session.txt`, over both stores.
+//! What a user types and sees: `session.txt`, over all stores.
 //!
 //! `MIDGE_UPDATE=1 cargo test -p midge session` writes the file anew, to be read before it is committed.
 //! A line `$ midge …` is typed, `< …` is its input, other lines are its output: `! …` on standard error, `[n]` its exit code.
@@ -11,7 +11,7 @@ use std::path::Path;
 fn a_session_reads_the_same_over_every_store() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/main/session.txt");
     let expected = std::fs::read_to_string(&path).unwrap();
-    for place in Place::both().into_iter().chain([Place::cluster()]) {
+    for place in Place::both().into_iter().chain([Place::cluster(), Place::served()]) {
         let seen = play(&place, &expected);
         if std::env::var_os("MIDGE_UPDATE").is_some() {
             std::fs::write(&path, &seen).unwrap();

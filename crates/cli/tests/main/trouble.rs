@@ -34,7 +34,7 @@ fn a_url_that_names_no_store_is_wrong_usage() {
 }
 
 #[test]
-fn an_embedded_store_that_is_held_says_so() {
+fn an_embedded_store_that_is_held_by_no_server_says_so() {
     let place = Place::embedded();
     place.ok(&["user", "add", "alice", "--no-password"], "");
     let url = place.url().parse().unwrap();
@@ -44,6 +44,15 @@ fn an_embedded_store_that_is_held_says_so() {
     assert!(ran.err.contains(&place.url()["file:".len()..]), "it says where: {ran:?}");
     drop(holder);
     assert!(place.ok(&["user", "list"], "").contains("alice"));
+}
+
+#[test]
+fn a_server_with_other_keys_is_not_written_to() {
+    let place = Place::served();
+    place.ok(&["user", "add", "alice", "--no-password"], "");
+    let ran = place.run(&["--prefix", "other:", "user", "list"], "");
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.err.contains("begin with \"midge:\"") && ran.out.is_empty(), "{ran:?}");
 }
 
 #[test]
@@ -80,11 +89,9 @@ fn a_rule_that_would_make_all_of_them_unreadable_is_refused() {
 }
 
 #[test]
-fn without_a_word_the_help_is_the_answer() {
-    for words in [&[][..], &["user"]] {
-        let ran = Ran::of(&Command::new(MIDGE).env_clear().args(words).output().unwrap());
-        assert!(ran.code == 2 && ran.err.contains("Commands:") && !ran.err.starts_with("midge: "), "{ran:?}");
-    }
+fn half_a_command_is_answered_with_its_help() {
+    let ran = Ran::of(&Command::new(MIDGE).env_clear().arg("user").output().unwrap());
+    assert!(ran.code == 2 && ran.err.contains("Commands:") && !ran.err.starts_with("midge: "), "{ran:?}");
 }
 
 #[test]

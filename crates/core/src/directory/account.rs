@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::ANONYMOUS_GROUP;
 use super::shared::Shared;
+use crate::autosub::SubscriptionList;
 use crate::key::Key;
 use crate::name::{GroupName, Username};
 use crate::policy::Policy;
@@ -103,9 +104,21 @@ pub(super) enum RecordState {
 pub struct Account {
     pub(super) record: Part<RecordState>,
     pub(super) rules: Part<Arc<RuleSet>>,
+    /// The user's own automatic subscriptions, which decide nothing.
+    pub(super) lists: Part<Arc<SubscriptionList>>,
     policy: Policy,
     standing: Standing,
     pub(super) stamp: Stamp,
+    /// The epoch of the oldest list of automatic subscriptions.
+    pub(super) lists_epoch: u64,
+}
+
+/// What is read of one account by itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Own {
+    pub(super) record: Part<RecordState>,
+    pub(super) rules: Part<Arc<RuleSet>>,
+    pub(super) lists: Part<Arc<SubscriptionList>>,
 }
 
 impl Account {
@@ -136,6 +149,11 @@ impl Account {
         }
     }
 
+    /// Returns what was read of the account by itself.
+    pub(super) fn own(&self) -> Own {
+        Own { record: self.record.clone(), rules: self.rules.clone(), lists: self.lists.clone() }
+    }
+
     /// Returns whether the rules of `group` apply to the account's clients, who are `identity`.
     pub(super) fn is_in(&self, identity: &Identity, group: &GroupName) -> bool {
         let of_record = self.record().is_some_and(|record| record.groups.contains(group));
@@ -144,13 +162,16 @@ impl Account {
     }
 
     /// Returns the account that these parts make, with the rules that it shares with others.
-    pub(super) fn compose(identity: &Identity, record: Part<RecordState>, rules: Part<Arc<RuleSet>>, shared: &Shared) -> Self {
+    pub(super) fn compose(identity: &Identity, parts: Own, shared: &Shared) -> Self {
+        let Own { record, rules, lists } = parts;
         let standing = standing_of(identity, &record.value);
         let groups = groups_of(identity, &record.value);
         let mut stamp = shared.everyone.stamp;
+        let mut lists_epoch = shared.lists_epoch(&groups);
         let mut own = None;
         if let Some(name) = &identity.user {
             stamp = stamp.and(record.stamp).and(rules.stamp);
+            lists_epoch = lists_epoch.min(if shared.lists.wanted { lists.stamp.epoch } else { u64::MAX });
             own = rules.value.decides().then(|| (Key::UserAcl(name.clone()), rules.value.clone()));
         }
         for group in &groups {
@@ -161,7 +182,7 @@ impl Account {
             Standing::Active if stamp.epoch != 0 => shared.policy(superuser, own, &groups),
             _ => Policy::default(),
         };
-        Self { record, rules, policy, standing, stamp }
+        Self { record, rules, lists, policy, standing, stamp, lists_epoch }
     }
 }
 

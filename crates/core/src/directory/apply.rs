@@ -11,12 +11,14 @@ use std::sync::{Arc, LazyLock, PoisonError};
 
 use super::Directory;
 use super::account::{Account, Part, RecordState, Stamp, Standing, groups_of};
+use super::lists::ListChange;
 use super::shared::Shared;
 use super::slot::Slot;
+use crate::autosub::SubscriptionList;
 use crate::bans::{Ban, BanList, MAX_BANS};
 use crate::entry::Entry;
 use crate::key::{BanTarget, Key};
-use crate::name::{GroupName, Username};
+use crate::name::{ClientId, GroupName, Username};
 use crate::record::UserRecord;
 use crate::rules::RuleSet;
 use crate::time::Now;
@@ -67,6 +69,7 @@ impl<T: Clone> News<'_, T> {
 struct UserNews<'a> {
     record: Option<News<'a, RecordState>>,
     rules: Option<News<'a, Arc<RuleSet>>>,
+    lists: Option<News<'a, Arc<SubscriptionList>>>,
 }
 
 /// All that was read together.
@@ -75,19 +78,26 @@ struct Batch<'a> {
     users: HashMap<&'a Username, UserNews<'a>>,
     groups: HashMap<&'a GroupName, News<'a, Arc<RuleSet>>>,
     everyone: Option<News<'a, Arc<RuleSet>>>,
+    group_lists: HashMap<&'a GroupName, News<'a, Arc<SubscriptionList>>>,
+    everyone_list: Option<News<'a, Arc<SubscriptionList>>>,
+    clients: Vec<(&'a ClientId, News<'a, Arc<SubscriptionList>>)>,
     bans: Vec<(&'a Key, &'a BanTarget, &'a Entry)>,
 }
 
-/// Which of the shared rules were read, and whether they are others now.
+/// Which of the shared rules and lists were read, and whether they are others now.
 #[derive(Default)]
 struct SharedNews<'a> {
     groups: HashMap<&'a GroupName, bool>,
     everyone: Option<bool>,
 }
 
-impl SharedNews<'_> {
+impl<'a> SharedNews<'a> {
     fn is_empty(&self) -> bool {
         self.groups.is_empty() && self.everyone.is_none()
+    }
+
+    fn group(&mut self, group: &'a GroupName, changed: bool) {
+        *self.groups.entry(group).or_insert(false) |= changed;
     }
 
     /// Returns whether an account in `groups` has to be composed anew, and whether to other rules.
@@ -120,12 +130,13 @@ impl Directory {
             self.renew(slot, news, &shared_news, &shared);
         }
         let mut flawed = self.apply_bans(&batch.bans, now);
-        let of_users = batch
-            .users
-            .into_values()
-            .flat_map(|user| user.record.and_then(News::flawed).into_iter().chain(user.rules.and_then(News::flawed)));
-        flawed.extend(of_users);
+        flawed.extend(self.apply_clients(batch.clients));
+        let of_users = batch.users.into_values().flat_map(|user| {
+            [user.record.and_then(News::flawed), user.rules.and_then(News::flawed), user.lists.and_then(News::flawed)]
+        });
+        flawed.extend(of_users.flatten());
         flawed.extend(batch.groups.into_values().chain(batch.everyone).filter_map(News::flawed));
+        flawed.extend(batch.group_lists.into_values().chain(batch.everyone_list).filter_map(News::flawed));
         flawed
     }
 
@@ -186,6 +197,7 @@ impl Directory {
         for (key, entry) in read {
             let print = self.print(entry);
             let rules = || News { key, entry, print, stamp, parse: &rules_of, parsed: None, flaws: Vec::new() };
+            let list = || News { key, entry, print, stamp, parse: &SubscriptionList::of_entry, parsed: None, flaws: Vec::new() };
             match key {
                 Key::User(name) => {
                     let record = News { key, entry, print, stamp, parse: parse_record, parsed: None, flaws: Vec::new() };
@@ -197,6 +209,13 @@ impl Directory {
                 }
                 Key::AllAcl => batch.everyone = Some(rules()),
                 Key::Ban(target) => batch.bans.push((key, target, entry)),
+                _ if !self.settings.lists => {}
+                Key::UserAutosub(name) => batch.users.entry(name).or_default().lists = Some(list()),
+                Key::GroupAutosub(group) => {
+                    batch.group_lists.insert(group, list());
+                }
+                Key::AllAutosub => batch.everyone_list = Some(list()),
+                Key::ClientAutosub(client) => batch.clients.push((client, list())),
                 _ => {}
             }
         }
@@ -205,14 +224,20 @@ impl Directory {
 
     fn apply_shared<'a>(&self, batch: &mut Batch<'a>) -> SharedNews<'a> {
         let mut changed = SharedNews::default();
-        if batch.groups.is_empty() && batch.everyone.is_none() {
+        let lists = !batch.group_lists.is_empty() || batch.everyone_list.is_some();
+        if batch.groups.is_empty() && batch.everyone.is_none() && !lists {
             return changed;
         }
         let mut shared = Shared::clone(&self.shared.load());
         for (group, news) in &mut batch.groups {
-            changed.groups.insert(group, news.renew(shared.groups.entry((*group).clone()).or_default()));
+            changed.group(group, news.renew(shared.groups.entry((*group).clone()).or_default()));
         }
-        changed.everyone = batch.everyone.as_mut().map(|news| news.renew(&mut shared.everyone));
+        for (group, news) in &mut batch.group_lists {
+            changed.group(group, news.renew(shared.lists.groups.entry((*group).clone()).or_default()));
+        }
+        let rules = batch.everyone.as_mut().map(|news| news.renew(&mut shared.everyone));
+        let list = batch.everyone_list.as_mut().map(|news| news.renew(&mut shared.lists.everyone));
+        changed.everyone = rules.into_iter().chain(list).reduce(|one, other| one || other);
         self.shared.store(Arc::new(shared));
         changed
     }
@@ -220,20 +245,21 @@ impl Directory {
     /// Composes the account of `slot` anew, if any of its parts was read.
     fn renew(&self, slot: &Arc<Slot>, news: Option<&mut UserNews<'_>>, shared_news: &SharedNews<'_>, shared: &Shared) {
         let before = slot.account_full();
-        let (mut record, mut rules) = (before.record.clone(), before.rules.clone());
+        let mut own = before.own();
         let mut changed = None;
         if let Some(news) = news {
-            let record_changed = news.record.as_mut().is_some_and(|news| news.renew(&mut record));
-            let rules_changed = news.rules.as_mut().is_some_and(|news| news.renew(&mut rules));
-            changed = Some(record_changed || rules_changed);
+            let record_changed = news.record.as_mut().is_some_and(|news| news.renew(&mut own.record));
+            let rules_changed = news.rules.as_mut().is_some_and(|news| news.renew(&mut own.rules));
+            let lists_changed = news.lists.as_mut().is_some_and(|news| news.renew(&mut own.lists));
+            changed = Some(record_changed || rules_changed || lists_changed);
         }
         if !shared_news.is_empty()
-            && let Some(shared_changed) = shared_news.concerns(&groups_of(slot.identity(), &record.value))
+            && let Some(shared_changed) = shared_news.concerns(&groups_of(slot.identity(), &own.record.value))
         {
             changed = Some(changed.unwrap_or(false) || shared_changed);
         }
         if let Some(changed) = changed {
-            let account = Account::compose(slot.identity(), record, rules, shared);
+            let account = Account::compose(slot.identity(), own, shared);
             self.put_account(slot, account, changed);
         }
     }
@@ -249,6 +275,26 @@ impl Directory {
                 self.changes.account(slot);
             }
         }
+    }
+
+    fn apply_clients<'a>(&self, clients: Vec<(&'a ClientId, News<'a, Arc<SubscriptionList>>)>) -> Vec<FlawedKey> {
+        let mut flawed = Vec::new();
+        for (client, mut news) in clients {
+            let change = self.client_lists.renew(client, self.settings.client_lists, |part| news.renew(part));
+            match change {
+                ListChange::Same => {}
+                ListChange::Other => self.changes.client(client),
+                ListChange::NoRoom => {
+                    let most = self.settings.client_lists;
+                    flawed.push(FlawedKey {
+                        key: news.key.clone(),
+                        flaws: vec![format!("no room: at most {most} lists of clients are held")],
+                    });
+                }
+            }
+            flawed.extend(news.flawed());
+        }
+        flawed
     }
 
     fn apply_bans(&self, read: &[(&Key, &BanTarget, &Entry)], now: Now) -> Vec<FlawedKey> {

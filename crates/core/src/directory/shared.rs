@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::account::Part;
+use crate::autosub::SubscriptionList;
 use crate::key::Key;
 use crate::name::GroupName;
 use crate::policy::Policy;
@@ -19,13 +20,23 @@ const MAX_SHARED: usize = 4_096;
 pub(super) struct Shared {
     pub(super) groups: HashMap<GroupName, Part<Arc<RuleSet>>>,
     pub(super) everyone: Part<Arc<RuleSet>>,
+    pub(super) lists: SharedLists,
     policies: Mutex<HashMap<Box<[GroupName]>, Policy>>,
+}
+
+/// The automatic subscriptions of groups and of everyone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SharedLists {
+    /// Whether anybody wants them.
+    pub(super) wanted: bool,
+    pub(super) groups: HashMap<GroupName, Part<Arc<SubscriptionList>>>,
+    pub(super) everyone: Part<Arc<SubscriptionList>>,
 }
 
 impl Clone for Shared {
     /// Copies the rules; policies have to be made anew of what they become.
     fn clone(&self) -> Self {
-        Self { groups: self.groups.clone(), everyone: self.everyone.clone(), policies: Mutex::default() }
+        Self { groups: self.groups.clone(), everyone: self.everyone.clone(), lists: self.lists.clone(), policies: Mutex::default() }
     }
 }
 
@@ -45,6 +56,15 @@ impl Shared {
         let policy = Policy::new(false, self.layers(groups));
         policies.insert(groups.into(), policy.clone());
         policy
+    }
+
+    /// Returns the epoch of the oldest list that a member of `groups` shares with others.
+    pub(super) fn lists_epoch(&self, groups: &[GroupName]) -> u64 {
+        if !self.lists.wanted {
+            return u64::MAX;
+        }
+        let of_group = |group| self.lists.groups.get(group).map_or(0, |part: &Part<_>| part.stamp.epoch);
+        groups.iter().map(of_group).fold(self.lists.everyone.stamp.epoch, u64::min)
     }
 
     fn layers(&self, groups: &[GroupName]) -> impl Iterator<Item = (Key, Arc<RuleSet>)> {

@@ -8,6 +8,7 @@ use arc_swap::Guard;
 
 use super::{Gate, Refusal};
 use crate::access::Access;
+use crate::autosub::{Plan, Terms};
 use crate::directory::{Account, Seat, Slot, Standing};
 use crate::name::{ClientId, Username};
 use crate::policy::{Decision, Who};
@@ -74,6 +75,17 @@ impl ClientPolicy {
     /// Decides whether the client may hold a subscription to `filter`.
     pub fn may_subscribe(&self, filter: TopicFilter<'_>) -> Decision {
         self.account().policy().may_subscribe(filter, &self.who())
+    }
+
+    /// Returns what the client is to be subscribed to by itself, as the lists and its rules are now: the list of its identifier,
+    /// its user's, those of its groups, everyone's.
+    ///
+    /// `mount` is what the client's listener puts before each of its topics, empty for most; `most` bounds the subscriptions.
+    /// Costs a few microseconds per entry of those lists. To be called when the client connects, when
+    /// [`crate::directory::Change::Account`] names its [`Self::slot`], and when [`crate::directory::Change::Client`] its identifier.
+    #[must_use]
+    pub fn subscriptions(&self, gate: &Gate, mount: &str, most: usize) -> Plan {
+        gate.directory.plan(self.slot(), &self.client, &Terms { who: self.who(), mount, most })
     }
 
     /// Returns why the client has to leave, if it has to: the account ended, a ban came, the token is over.

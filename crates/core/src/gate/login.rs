@@ -62,6 +62,10 @@ impl Login<'_> {
         let slot = seat.slot().clone();
         let account = slot.account();
         match self.usable(&account) {
+            // What the client is subscribed to has to be known when it is let in, so that it misses nothing.
+            Usable::Yes if self.asked == Asked::Memory && self.gate.directory.wants_of_client(&hello.client).is_some() => {
+                return Admission::Load(slot.clone());
+            }
             Usable::Yes => {}
             Usable::Ask => return Admission::Load(slot.clone()),
             Usable::No(refusal) => return Admission::Refused(refusal),

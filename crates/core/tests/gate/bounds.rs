@@ -7,7 +7,13 @@ use crate::kit::{World, hash};
 
 fn world(accounts: usize, unknown: usize) -> World {
     let login = LoginSettings { hide_unknown: false, ..LoginSettings::default() };
-    World::with(GateSettings { directory: DirectorySettings { accounts, unknown }, ..GateSettings::default() }, login)
+    World::with(
+        GateSettings {
+            directory: DirectorySettings { accounts, unknown, ..DirectorySettings::default() },
+            ..GateSettings::default()
+        },
+        login,
+    )
 }
 
 fn user(world: &mut World, name: &str) {

@@ -54,7 +54,14 @@ impl World {
         Self::with(GateSettings::default(), LoginSettings { hide_unknown: false, ..LoginSettings::default() })
     }
 
-    pub(crate) fn with(settings: GateSettings, login: LoginSettings) -> Self {
+    /// A world that has no automatic subscriptions.
+    pub(crate) fn with(mut settings: GateSettings, login: LoginSettings) -> Self {
+        settings.directory.lists = false;
+        Self::with_all(settings, login)
+    }
+
+    /// A world that has automatic subscriptions, if the settings say so.
+    pub(crate) fn with_all(settings: GateSettings, login: LoginSettings) -> Self {
         let gate = Gate::new(settings, login).unwrap();
         gate.directory().linked();
         let now = Now { monotonic: Duration::from_secs(100_000), unix: 1_700_000_000 };
@@ -123,6 +130,8 @@ impl World {
                 }
                 Admission::Load(slot) if self.answers => {
                     self.fill(&slot);
+                    let of_client: Vec<Key> = self.directory().wants_of_client(&hello.client).into_iter().collect();
+                    self.load(&of_client);
                     let again = self.gate.admit(hello.clone(), Asked::Store, self.now);
                     assert!(!matches!(again, Admission::Load(_)), "asks again for what it was given");
                     again
@@ -136,10 +145,11 @@ impl World {
         self.login(&hello(user, "c1", password(secret)))
     }
 
-    /// Returns the usernames whose changes wait, and `*` for bans.
+    /// Returns the usernames whose changes wait, `@` and the identifier for lists of clients, and `*` for bans.
     pub(crate) fn changes(&self) -> Vec<String> {
         let shown = |change: &Change| match change {
             Change::Account(slot) => slot.identity().user.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            Change::Client(client) => format!("@{client}"),
             Change::Bans => "*".to_owned(),
         };
         assert!(self.directory().has_changes() || self.directory().take_changes().is_empty());

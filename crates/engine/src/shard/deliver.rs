@@ -217,6 +217,7 @@ impl Shard {
         match written {
             Ok(()) => {
                 self.counters.sent += 1;
+                self.counters.sent_bytes += letter.message.view().payload.len() as u64;
                 connection.quota -= u16::from(stamp.qos > QoS::AtMostOnce).min(connection.quota);
             }
             Err(TooLarge) => self.counters.too_large += 1,

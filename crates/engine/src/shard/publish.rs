@@ -38,6 +38,7 @@ impl Shard {
 
     pub(super) fn incoming_publish(&mut self, slot: u32, publish: &Publish<'_>, turn: &Turn<'_>) -> Result<(), ReasonCode> {
         self.counters.received += 1;
+        self.counters.received_bytes += publish.payload.len() as u64;
         let qos = publish.delivery.qos();
         if qos > self.settings.max_qos {
             return Err(ReasonCode::QoSNotSupported); // [MQTT-3.2.2-11]

@@ -83,6 +83,7 @@ impl Shard {
             self.counters.too_large += 1;
             return;
         }
+        self.counters.answers += 1;
         list(connection, slot, &mut self.ready, self.emitter.committed());
     }
 }

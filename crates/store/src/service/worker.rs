@@ -10,6 +10,7 @@ mod bans;
 mod effects;
 mod emptiness;
 mod gone;
+mod lists;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering;
@@ -32,6 +33,7 @@ use crate::{Backoff, Store, StoreError, Write, Written, node};
 use bans::Bans;
 use emptiness::Emptiness;
 use gone::Gone;
+use lists::Lists;
 
 /// How many keys one round trip asks for at most.
 const BATCH: usize = 2_048;
@@ -55,6 +57,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         gone: Gone::default(),
         sweep: VecDeque::new(),
         bans: Bans::default(),
+        lists: Lists::default(),
         emptiness: Emptiness::default(),
         effects_at: Duration::ZERO,
         rehashes: VecDeque::new(),
@@ -94,6 +97,7 @@ struct Worker<'a> {
     gone: Gone,
     sweep: VecDeque<Arc<Slot>>,
     bans: Bans,
+    lists: Lists,
     emptiness: Emptiness,
     /// When effects may be written.
     effects_at: Duration,
@@ -134,6 +138,7 @@ impl Worker<'_> {
         self.read_changed();
         self.answer(waiting.jobs);
         self.read_bans();
+        self.read_lists();
         self.sweep_some();
         self.end_emptiness();
         self.write_effects();
@@ -151,7 +156,10 @@ impl Worker<'_> {
         let work_left = !self.changed.is_empty() || !self.doubted.is_empty() || !self.sweep.is_empty() || !self.rehashes.is_empty();
         match (&self.store, work_left) {
             (Some(_), true) => Duration::ZERO,
-            (Some(_), false) => self.bans.due().map_or(HEARTBEAT, |due| due.saturating_sub(now).min(HEARTBEAT)),
+            (Some(_), false) => {
+                let due = self.bans.due().into_iter().chain(self.lists.due()).min();
+                due.map_or(HEARTBEAT, |due| due.saturating_sub(now).min(HEARTBEAT))
+            }
             (None, _) => self.retry_at.saturating_sub(now).min(HEARTBEAT),
         }
     }
@@ -168,11 +176,14 @@ impl Worker<'_> {
             self.store = None;
             self.bans.begin_anew();
         }
+        // What was listed in another epoch is no word about this one.
+        self.lists.begin_anew();
         self.losses = losses;
         self.changed.clear();
         self.doubted.clear();
         self.sweep_all();
         self.bans.want();
+        self.lists.want();
     }
 
     /// Has all live accounts read; those that an earlier sweep has not come to are first, so that each has its turn.
@@ -217,6 +228,7 @@ impl Worker<'_> {
         self.doubted.extend(self.changed.drain());
         self.doubted.extend(self.gone.take_all());
         self.bans.begin_anew();
+        self.lists.begin_anew();
         self.shared.away.store(true, Ordering::Release);
         self.shared.note(|health| {
             health.connected = false;
@@ -386,6 +398,12 @@ impl Worker<'_> {
     fn load(&mut self, waiters: &[(Arc<Slot>, Vec<ShieldTarget>, Waiter)]) -> Option<HashSet<Key>> {
         let slots = || waiters.iter().map(|(slot, _, _)| slot);
         let mut keys = self.wanted(slots());
+        let directory = self.shared.gate.directory();
+        let of_client = |(_, _, waiter): &(_, _, Waiter)| match waiter {
+            Waiter::Login(hello, _) => directory.wants_of_client(&hello.client),
+            Waiter::Prepare(_) => None,
+        };
+        keys.extend(waiters.iter().filter_map(of_client).collect::<HashSet<Key>>());
         let targets: HashSet<&ShieldTarget> = waiters.iter().flat_map(|(_, targets, _)| targets).collect();
         keys.extend(targets.into_iter().cloned().map(Key::Shield));
         let read = self.read(&keys)?;

@@ -478,3 +478,46 @@ fn a_store_that_takes_no_writes_still_answers() {
     }
     assert!(node.service().health().failures <= failures + 1, "further failures of logins don't cut the connection each");
 }
+
+#[test]
+fn lists_of_subscriptions_are_known_at_the_login_and_followed() {
+    let list = |filters: &[&str]| record(&filters.iter().map(|filter| (*filter, "1")).collect::<Vec<_>>());
+    let fake = Fake::new();
+    fake.put(user("ann"), record(&[("enabled", "1"), ("groups", "staff")]));
+    fake.put(Key::AllAcl, record(&[("#", "rs")]));
+    fake.put(Key::UserAutosub("ann".parse().unwrap()), list(&["u"]));
+    fake.put(Key::GroupAutosub("staff".parse().unwrap()), list(&["g"]));
+    fake.put(Key::AllAutosub, list(&["all"]));
+    let of_client = Key::ClientAutosub("c".parse().unwrap());
+    fake.put(of_client.clone(), list(&["c"]));
+    let node = Node::start(fake.backend());
+    let ann = node.login("ann", "").unwrap();
+    let filters = || {
+        let plan = ann.subscriptions(&node.gate, "", 10);
+        assert!(plan.complete);
+        plan.subscriptions().iter().map(|one| one.filter.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(filters(), ["all", "c", "g", "u"]);
+    node.is_linked();
+    let change = |key: &Key, filters: &[&str]| {
+        fake.put(key.clone(), list(filters));
+        fake.announce(&Change::Key(key.clone()));
+    };
+    let has = |wanted: &[&str]| until(&format!("{wanted:?}"), SOON, || Ok((filters() == wanted).then_some(()))).unwrap();
+    change(&of_client, &["c", "d"]);
+    has(&["all", "c", "d", "g", "u"]);
+    // Behind a gap, and nobody says what has changed.
+    fake.remove(&of_client);
+    fake.put(Key::AllAutosub, list(&["everyone"]));
+    fake.announce(&Change::Everything);
+    has(&["everyone", "g", "u"]);
+    // All is known of those who have no list: the next login of another asks for nothing.
+    let other = || {
+        node.gate.admit(Hello { client: "other".parse().unwrap(), ..hello("ann", "") }, Asked::Memory, node.service().clock().now())
+    };
+    until("all lists", SOON, || Ok(matches!(other(), midge_core::gate::Admission::Admitted(_)).then_some(()))).unwrap();
+    // A store that has lost everything has lost no list.
+    fake.flush();
+    until("the loss to be noticed", SOON, || Ok(node.service().health().emptied.then_some(()))).unwrap();
+    assert_eq!(filters(), ["everyone", "g", "u"]);
+}

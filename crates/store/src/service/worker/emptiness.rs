@@ -189,6 +189,7 @@ impl Worker<'_> {
         self.note_emptiness();
         self.sweep_all();
         self.bans.want();
+        self.lists.want();
     }
 
     fn note_emptiness(&mut self) {

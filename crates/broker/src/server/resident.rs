@@ -1,0 +1,109 @@
+//! The broker's own mind, as the event loops ask it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use midge_core::scram::MECHANISM;
+use midge_core::time::Now;
+use midge_engine::permission::Permissions;
+use midge_engine::record::State;
+use midge_engine::shard::{ConnectionId, SessionId, Shard};
+use midge_mqtt::{Auth, ReasonCode};
+
+use super::door::{Admission, Authentication, Entering, Hello, Mind, Verdict};
+use super::peer::PeerId;
+use crate::mind::{self, Admitted, LoopMind};
+
+/// Decides by the gate of [`crate::mind::Mind`].
+#[derive(Debug)]
+pub struct Resident {
+    mind: LoopMind<PeerId>,
+    /// Who was admitted just now.
+    admitted: Option<(PeerId, Admitted)>,
+}
+
+impl Resident {
+    /// Returns the mind of one event loop; `handle` and the loop's number are what it is woken by.
+    #[must_use]
+    pub fn new(mind: &mind::Mind, handle: &super::Handle, event_loop: u8) -> Self {
+        let handle = handle.clone();
+        Self { mind: mind.loop_mind(move || handle.wake(event_loop)), admitted: None }
+    }
+
+    fn verdict(&mut self, peer: PeerId, verdict: mind::Verdict) -> Verdict {
+        let authentication = |data: &[u8]| Authentication { method: MECHANISM.into(), data: Some(data.into()) };
+        match verdict {
+            mind::Verdict::Admitted(admitted) => {
+                let (username, authentication) = (admitted.username().map(Arc::from), admitted.data().map(authentication));
+                self.admitted = Some((peer, admitted));
+                Verdict::Admitted(Admission { username, authentication })
+            }
+            mind::Verdict::Refused(reason) => Verdict::Refused(reason),
+            mind::Verdict::Later => Verdict::Later,
+            mind::Verdict::Challenge(data) => Verdict::Challenge(authentication(&data)),
+        }
+    }
+
+    fn take_admitted(&mut self, peer: PeerId) -> Option<Admitted> {
+        self.admitted.take().filter(|(of, _)| *of == peer).map(|(_, admitted)| admitted)
+    }
+}
+
+impl Mind for Resident {
+    fn permissions(&self) -> &dyn Permissions {
+        &self.mind
+    }
+
+    fn admit(&mut self, hello: &Hello<'_>, now: Now) -> Verdict {
+        let Hello { peer, connect, client_id, origin } = *hello;
+        let address = origin.address.map(|address| address.ip());
+        let certificate = origin.certificate.as_deref();
+        let verdict =
+            self.mind.connect(peer, &mind::Hello { connect, client_id, address, certificate, door: origin.listener }, now);
+        self.verdict(peer, verdict)
+    }
+
+    fn respond(&mut self, peer: PeerId, session: Option<SessionId>, auth: &Auth<'_>, now: Now) -> Verdict {
+        let verdict = match session {
+            Some(session) if auth.reason_code == ReasonCode::ReAuthenticate => self.mind.reauthenticate(peer, session, auth, now),
+            _ => self.mind.auth(peer, auth, now),
+        };
+        self.verdict(peer, verdict)
+    }
+
+    fn let_in(&mut self, entering: &Entering<'_>, shard: &mut Shard, now: Now) -> Result<ConnectionId, ReasonCode> {
+        let admitted = self.take_admitted(entering.peer).ok_or(ReasonCode::UnspecifiedError)?;
+        self.mind.let_in(shard, entering.connect, admitted, now)
+    }
+
+    fn proved(&mut self, peer: PeerId, session: SessionId) {
+        if let Some(admitted) = self.take_admitted(peer) {
+            self.mind.proved(session, admitted);
+        }
+    }
+
+    fn gone(&mut self, peer: PeerId) {
+        self.mind.forget(peer);
+    }
+
+    fn session_ended(&mut self, session: SessionId, client_id: &str, shard: &Shard) {
+        self.mind.ended(session, client_id, shard);
+    }
+
+    fn restored(&mut self, state: &State, shard: &Shard) {
+        self.mind.restored(state, shard);
+    }
+
+    fn work(&mut self, shard: &mut Shard, now: Now) {
+        self.mind.work(shard, now);
+    }
+
+    fn next_answer(&mut self) -> Option<(PeerId, Verdict)> {
+        let (peer, verdict) = self.mind.next_answer()?;
+        Some((peer, self.verdict(peer, verdict)))
+    }
+
+    fn next_deadline(&self, now: Now) -> Option<Duration> {
+        self.mind.next_deadline(now)
+    }
+}

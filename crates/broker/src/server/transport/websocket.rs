@@ -1,0 +1,303 @@
+//! WebSocket, RFC 6455, as MQTT uses it.
+//!
+//! MQTT's packets have nothing to do with frames [MQTT-6.0.0-2]: payloads are unmasked and passed on as they come, and no frame is ever kept.
+
+mod upgrade;
+
+use std::sync::Arc;
+
+use super::Broken;
+
+/// Close codes, RFC 6455 section 7.4.1.
+pub(super) const NORMAL: u16 = 1000;
+const PROTOCOL_ERROR: u16 = 1002;
+const UNSUPPORTED: u16 = 1003;
+
+/// Bytes of pongs that wait; a client that asks for more without reading has none.
+const MAX_CONTROL: usize = 4096;
+
+/// What a WebSocket listener asks of clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The path that they must name; `None` for any.
+    pub path: Option<String>,
+    /// The origins of pages that may connect; empty for all.
+    pub origins: Vec<String>,
+}
+
+/// The WebSocket of one connection.
+#[derive(Debug)]
+pub(super) struct WebSocket {
+    settings: Arc<Settings>,
+    state: State,
+    /// What is to be written before anything else: the front of a frame, with frames of control before it.
+    head: Vec<u8>,
+    /// Control frames that wait for the end of the frame that is being written.
+    control: Vec<u8>,
+    /// Payload that the frame being written still lacks.
+    owed: usize,
+    closed: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The request isn't complete.
+    Upgrade(Vec<u8>),
+    /// The header of a frame isn't complete.
+    Header {
+        front: [u8; 14],
+        length: u8,
+        within_message: bool,
+    },
+    Payload(Payload),
+}
+
+#[derive(Debug)]
+struct Payload {
+    left: u64,
+    mask: [u8; 4],
+    at: u8,
+    /// A control frame and what of it has come.
+    control: Option<Box<Control>>,
+    within_message: bool,
+}
+
+#[derive(Debug)]
+struct Control {
+    opcode: u8,
+    bytes: [u8; 125],
+    length: u8,
+}
+
+const CONTINUATION: u8 = 0;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+impl WebSocket {
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
+        let state = State::Upgrade(Vec::new());
+        Self { settings, state, head: Vec::new(), control: Vec::new(), owed: 0, closed: false }
+    }
+
+    /// Appends the payload of data frames; returns whether the client has closed.
+    ///
+    /// # Errors
+    /// What came is no such request or no such frame; what is to be said of it is ready to be written.
+    pub(super) fn open(&mut self, input: &[u8], clear: &mut Vec<u8>) -> Result<bool, Broken> {
+        if let State::Upgrade(request) = &mut self.state {
+            request.extend_from_slice(input);
+            let answer = upgrade::answer(request, &self.settings);
+            let request = std::mem::take(request);
+            return match answer {
+                upgrade::Answer::Incomplete => {
+                    self.state = State::Upgrade(request);
+                    Ok(false)
+                }
+                upgrade::Answer::Accepted { response, length } => {
+                    self.head.extend_from_slice(response.as_bytes());
+                    self.state = State::next(false);
+                    self.frames(&request[length..], clear)
+                }
+                upgrade::Answer::Refused { response, reason } => {
+                    self.head.extend_from_slice(response.as_bytes());
+                    self.closed = true;
+                    Err(Broken::WebSocket(reason))
+                }
+            };
+        }
+        self.frames(input, clear)
+    }
+
+    fn frames(&mut self, mut input: &[u8], clear: &mut Vec<u8>) -> Result<bool, Broken> {
+        while !input.is_empty() && !self.closed {
+            match &mut self.state {
+                State::Header { front, length, within_message } => {
+                    front[usize::from(*length)] = input[0];
+                    *length += 1;
+                    input = &input[1..];
+                    let parsed = header(&front[..usize::from(*length)], *within_message);
+                    match parsed {
+                        Ok(None) => {}
+                        Ok(Some(payload)) => self.state = State::Payload(payload),
+                        Err((code, reason)) => {
+                            self.close(code);
+                            return Err(Broken::WebSocket(reason));
+                        }
+                    }
+                }
+                State::Payload(payload) => input = payload.take(input, clear),
+                State::Upgrade(_) => return Ok(false),
+            }
+            if let State::Payload(payload) = &mut self.state
+                && payload.left == 0
+            {
+                let control = payload.control.take();
+                self.state = State::next(payload.within_message);
+                if let Some(control) = control {
+                    self.control(&control)?;
+                }
+            }
+        }
+        Ok(self.closed)
+    }
+
+    fn control(&mut self, control: &Control) -> Result<(), Broken> {
+        let bytes = &control.bytes[..usize::from(control.length)];
+        match control.opcode {
+            PING => {
+                if self.control.len() + bytes.len() > MAX_CONTROL {
+                    return Err(Broken::WebSocket("pings without reading the answers"));
+                }
+                self.control.extend([0x80 | PONG, control.length]);
+                self.control.extend_from_slice(bytes);
+            }
+            CLOSE => {
+                let code = bytes.first_chunk().map_or(NORMAL, |code| u16::from_be_bytes(*code));
+                self.close(code);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Says goodbye, once.
+    pub(super) fn close(&mut self, code: u16) {
+        if !self.closed && !matches!(self.state, State::Upgrade(_)) {
+            self.control.extend([0x80 | CLOSE, 2]);
+            self.control.extend(code.to_be_bytes());
+        }
+        self.closed = true;
+    }
+
+    /// Begins a frame for `length` bytes, or goes on with the one that was begun.
+    ///
+    /// Returns what has to be written first, and how many bytes of payload belong behind it.
+    pub(super) fn begin(&mut self, length: usize) -> (&[u8], usize) {
+        if self.owed == 0 && length > 0 {
+            self.head.append(&mut self.control);
+            self.head.push(0x80 | BINARY);
+            match length {
+                0..126 => self.head.push(u8::try_from(length).unwrap_or(0)),
+                126..0x1_0000 => {
+                    self.head.push(126);
+                    self.head.extend(u16::try_from(length).unwrap_or(0).to_be_bytes());
+                }
+                _ => {
+                    self.head.push(127);
+                    self.head.extend((length as u64).to_be_bytes());
+                }
+            }
+            self.owed = length;
+        }
+        (&self.head, self.owed)
+    }
+
+    /// Returns what has to be written though there is no payload.
+    pub(super) fn waiting(&mut self) -> &[u8] {
+        if self.owed == 0 {
+            self.head.append(&mut self.control);
+        }
+        &self.head
+    }
+
+    /// Learns what was written, of the head and of the payload.
+    pub(super) fn wrote(&mut self, head: usize, payload: usize) {
+        self.head.drain(..head.min(self.head.len()));
+        if self.head.is_empty() {
+            self.head = Vec::new();
+        }
+        self.owed -= payload.min(self.owed);
+    }
+}
+
+impl State {
+    fn next(within_message: bool) -> Self {
+        Self::Header { front: [0; 14], length: 0, within_message }
+    }
+}
+
+type Refusal = (u16, &'static str);
+
+/// Reads the header of a frame, section 5.2, unless it isn't complete.
+fn header(front: &[u8], within_message: bool) -> Result<Option<Payload>, Refusal> {
+    let &[first, second, ref rest @ ..] = front else { return Ok(None) };
+    let (last, opcode) = (first & 0x80 != 0, first & 0x0f);
+    let bad = |reason| Err((PROTOCOL_ERROR, reason));
+    if first & 0x70 != 0 {
+        return bad("reserved bits without an extension");
+    }
+    if second & 0x80 == 0 {
+        return bad("a frame that isn't masked");
+    }
+    let control = opcode >= 8;
+    let short = second & 0x7f;
+    match opcode {
+        CONTINUATION if !within_message => return bad("a continuation of nothing"),
+        BINARY if within_message => return bad("a message within a message"),
+        CONTINUATION | BINARY => {}
+        1 => return Err((UNSUPPORTED, "text where MQTT needs binary frames")), // [MQTT-6.0.0-1]
+        CLOSE | PING | PONG if !last || short > 125 => return bad("a control frame that is too long or cut"),
+        CLOSE | PING | PONG => {}
+        _ => return bad("an unknown opcode"),
+    }
+    let extended = match short {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    let (Some(length), Some(mask)) = (rest.get(..extended), rest.get(extended..).and_then(|rest| rest.first_chunk::<4>())) else {
+        return Ok(None);
+    };
+    let left = match extended {
+        0 => u64::from(short),
+        _ => length.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
+    };
+    if left >> 63 != 0 {
+        return bad("a length that none can be");
+    }
+    let within_message = if control { within_message } else { !last };
+    let control = control.then(|| Box::new(Control { opcode, bytes: [0; 125], length: 0 }));
+    Ok(Some(Payload { left, mask: *mask, at: 0, control, within_message }))
+}
+
+impl Payload {
+    /// Unmasks what belongs to the frame and returns the rest.
+    fn take<'a>(&mut self, input: &'a [u8], clear: &mut Vec<u8>) -> &'a [u8] {
+        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len());
+        let (payload, rest) = input.split_at(length);
+        let mut mask = self.mask;
+        mask.rotate_left(usize::from(self.at));
+        match &mut self.control {
+            None => {
+                let start = clear.len();
+                clear.extend_from_slice(payload);
+                unmask(&mut clear[start..], mask);
+            }
+            Some(control) => {
+                for byte in payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask) {
+                    control.bytes[usize::from(control.length)] = byte;
+                    control.length += 1;
+                }
+            }
+        }
+        self.left -= length as u64;
+        self.at = (self.at + u8::try_from(length % 4).unwrap_or(0)) % 4;
+        rest
+    }
+}
+
+/// Unmasks in place, section 5.3, eight bytes at a time.
+fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (blocks, rest) = bytes.as_chunks_mut::<8>();
+    for block in blocks {
+        *block = (u64::from_ne_bytes(*block) ^ wide).to_ne_bytes();
+    }
+    rest.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+}
+
+#[cfg(test)]
+mod tests;
