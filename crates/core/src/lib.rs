@@ -7,6 +7,7 @@ pub mod access;
 pub mod autosub;
 pub mod bans;
 pub mod certificate;
+pub mod control;
 pub mod credentials;
 pub mod denials;
 pub mod directory;
