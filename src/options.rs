@@ -12,6 +12,7 @@ use midge_core::gate::{Anonymous, GateSettings, LoginSettings, StoreDown};
 use midge_core::jwt::{JwtKeys, JwtSettings};
 use midge_core::key::KeySpace;
 use midge_core::password::HashPolicy;
+use midge_store::presence::PresenceSettings;
 use midge_store::push::PushSettings;
 use midge_store::service::ServiceSettings;
 use midge_store::{StoreSettings, StoreUrl, WatchPolicy};
@@ -91,6 +92,8 @@ pub(crate) struct Settings {
     pub(crate) report: bool,
     pub(crate) push: bool,
     pub(crate) push_settings: PushSettings,
+    pub(crate) presence: bool,
+    pub(crate) presence_settings: PresenceSettings,
     pub(crate) gate: GateSettings,
     pub(crate) service: ServiceSettings,
     pub(crate) jwt: JwtSettings,
@@ -127,6 +130,8 @@ impl Default for Settings {
             report: true,
             push: true,
             push_settings: PushSettings::default(),
+            presence: true,
+            presence_settings: PresenceSettings::default(),
             gate: GateSettings::default(),
             service: ServiceSettings::default(),
             jwt: JwtSettings::default(),
@@ -211,6 +216,7 @@ impl Settings {
                 [settings.store_user.clone(), settings.store_password.clone()],
                 [settings.connect_timeout, settings.response_timeout],
                 (settings.offline_sessions, settings.report, settings.push, settings.push_settings.clone()),
+                (settings.presence, settings.presence_settings.clone()),
                 (settings.gate.directory.clone(), settings.gate.shield.clone(), settings.gate.credentials.clone()),
                 settings.service.clone(),
             )

@@ -7,6 +7,7 @@
 mod acl;
 mod args;
 mod ban;
+mod clients;
 mod document;
 mod explain;
 mod failure;
@@ -78,6 +79,7 @@ fn answer(cli: &Cli, output: &mut Output) -> anyhow::Result<Answer> {
         Command::Ban(command) => command.run(&mut open()?, output),
         Command::Explain(question) => question.run(&mut open()?, output),
         Command::Kick(kick) => kick.run(&mut open()?, output),
+        Command::Clients(clients) => clients.run(&mut open()?, output),
         Command::Status(status) => status.run(&mut open()?, output),
         Command::Push(push) => push.run(&cli.store, &cli.prefix, output),
         Command::Completions { shell } => document::completions(*shell, output),
