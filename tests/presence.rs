@@ -10,7 +10,8 @@ use midge_testkit::{
 };
 
 use crate::support::{
-    CALM, NO_SUBSCRIBERS, Policy, SOON, Stack, before, broker, builder, code, connect, on_every_broker, publishes, store, subscribes,
+    CALM, NO_SUBSCRIBERS, Policy, SOON, Stack, before, broker, builder, code, connect, on_every_broker, publishes, store,
+    subscribes,
 };
 
 on_every_broker!(
@@ -80,8 +81,10 @@ const READ_STREAM: &str = "local lines = {} \
 /// Returns what was told of clients, as `event client why`.
 fn told(redis: &RedisServer) -> Vec<String> {
     let told = entries(redis, "midge:events").into_iter().filter(|event| event["event"] != "denied");
-    told.map(|event| format!("{} {} {}", event["event"], event["client"], event.get("why").map_or("", String::as_str)).trim().to_owned())
-        .collect()
+    told.map(|event| {
+        format!("{} {} {}", event["event"], event["client"], event.get("why").map_or("", String::as_str)).trim().to_owned()
+    })
+    .collect()
 }
 
 fn start(version: MosquittoVersion, redis: &RedisServer, node: &str, options: &str) -> Mosquitto {
@@ -135,10 +138,8 @@ fn those_who_are_connected_are_online(version: MosquittoVersion) {
     drop((bobs, nameless));
     shows(&redis, "", &[]);
     shows(&redis, "bob", &[]);
-    until("a brief connection to be told of", SOON, || {
-        Ok(told(&redis).contains(&"offline brief closed".to_owned()).then_some(()))
-    })
-    .unwrap();
+    until("a brief connection to be told of", SOON, || Ok(told(&redis).contains(&"offline brief closed".to_owned()).then_some(())))
+        .unwrap();
     let all = told(&redis);
     let of = |id: &str| all.iter().filter(|line| line.contains(id)).map(String::as_str).collect::<Vec<_>>();
     assert_eq!(of("brief"), ["online brief", "offline brief closed"]);
@@ -281,12 +282,15 @@ fn messages_for_those_who_are_away_are_told_of(version: MosquittoVersion) {
     let mut bob = client(&broker, "bob", "bob");
     assert!(subscribes(&mut bob, "news/#"));
     let messages = |count: usize| {
-        until("messages to be told of", SOON, || Ok(Some(entries(&redis, "midge:offline")).filter(|all| all.len() >= count))).unwrap()
+        until("messages to be told of", SOON, || Ok(Some(entries(&redis, "midge:offline")).filter(|all| all.len() >= count)))
+            .unwrap()
     };
     let persistent = connect(Protocol::V5, "ann", "phone").persistent();
     let mut phone = RawClient::connect(broker.port(), &persistent).unwrap();
     assert!(subscribes(&mut phone, "news/#") && subscribes(&mut phone, "end"));
-    let publish = |bob: &mut RawClient, topic: &str, payload: &[u8], qos: u8| assert!(bob.publish(topic, payload, qos, false).unwrap() < 0x80);
+    let publish = |bob: &mut RawClient, topic: &str, payload: &[u8], qos: u8| {
+        assert!(bob.publish(topic, payload, qos, false).unwrap() < 0x80)
+    };
     publish(&mut bob, "news/there", b"it is there", 1);
     phone.disconnect().unwrap();
     shows(&redis, "ann", &[]);
@@ -298,11 +302,7 @@ fn messages_for_those_who_are_away_are_told_of(version: MosquittoVersion) {
     let get = |entry: &Fields, name: &str| entry.get(name).cloned().unwrap_or_else(|| "-".to_owned());
     let row = |entry: &Fields| ["user", "client", "topic", "qos", "size", "payload", "node"].map(|name| get(entry, name)).join(" ");
     let rows: BTreeSet<String> = told.iter().map(row).collect();
-    let expected = [
-        "ann phone news/one 1 3 one one",
-        "ann phone news/two 2 33 - one",
-        "ann phone inbox/x 1 6 pushed one",
-    ];
+    let expected = ["ann phone news/one 1 3 one one", "ann phone news/two 2 33 - one", "ann phone inbox/x 1 6 pushed one"];
     assert_eq!(rows, expected.map(str::to_owned).into_iter().collect());
     // What it gets when it is back is not told of again.
     let mut phone = RawClient::connect(broker.port(), &persistent).unwrap();

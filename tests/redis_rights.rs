@@ -76,7 +76,8 @@ fn pushes(run: &dyn Fn(&[&str]) -> String) {
 /// Has all done that there is to be done with presence.
 fn presence(run: &dyn Fn(&[&str]) -> String) {
     until("clients to be shown as online", SOON, || Ok((run(&["EXISTS", "midge:online:{alice}"]) == "1").then_some(()))).unwrap();
-    until("a denial to be told of", SOON, || Ok(run(&["XRANGE", "midge:events", "-", "+"]).contains("denied").then_some(()))).unwrap();
+    until("a denial to be told of", SOON, || Ok(run(&["XRANGE", "midge:events", "-", "+"]).contains("denied").then_some(())))
+        .unwrap();
     run(&["HSET", "midge:online:{bob}", "phone", "lost 5"]);
     let enter = "return redis.call('hset', KEYS[1], 'bob\\0phone', '5')";
     run(&["EVAL", enter, "1", "midge:online:node:{lost}"]);

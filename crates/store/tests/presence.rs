@@ -120,7 +120,8 @@ fn several_who_enter_the_same_as_gone_tell_of_it_once() {
     let nodes: Vec<_> = ["one", "two", "three"].iter().map(|name| node(&redis.url(), name)).collect();
     shows(&redis, "midge:online:{ann}", 0);
     shows(&redis, "midge:online:node:{dead}", 0);
-    until("it to be forgotten", SOON, || Ok((redis.cli(&["SISMEMBER", "midge:online:nodes", "dead"])? == "0").then_some(()))).unwrap();
+    until("it to be forgotten", SOON, || Ok((redis.cli(&["SISMEMBER", "midge:online:nodes", "dead"])? == "0").then_some(())))
+        .unwrap();
     each_once(&redis, "offline", 3_000);
     assert_eq!(nodes.iter().map(|(_, attendance)| attendance.counters().swept).sum::<u64>(), 3_000);
 }
