@@ -18,6 +18,8 @@ pub(crate) struct AclCheck<'a> {
     pub(crate) access: c_int,
     /// The message, where there is one.
     pub(crate) payload: &'a [u8],
+    /// The quality of service that it was published with.
+    pub(crate) qos: u8,
 }
 
 /// A login to be decided.
@@ -100,7 +102,7 @@ unsafe fn acl_check<'a>(data: *mut c_void) -> Option<AclCheck<'a>> {
             true => &[][..],
             false => std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.payloadlen as usize),
         };
-        Some(AclCheck { client: Client::new(raw.client)?, topic: bytes(raw.topic)?, access: raw.access, payload })
+        Some(AclCheck { client: Client::new(raw.client)?, topic: bytes(raw.topic)?, access: raw.access, payload, qos: raw.qos })
     }
 }
 

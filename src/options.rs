@@ -13,6 +13,7 @@ use midge_core::jwt::{JwtKeys, JwtSettings};
 use midge_core::key::KeySpace;
 use midge_core::password::HashPolicy;
 use midge_core::setting;
+use midge_store::presence::PresenceSettings;
 use midge_store::push::PushSettings;
 use midge_store::service::ServiceSettings;
 use midge_store::{StoreSettings, StoreUrl, WatchPolicy};
@@ -92,6 +93,8 @@ pub(crate) struct Settings {
     pub(crate) report: bool,
     pub(crate) push: bool,
     pub(crate) push_settings: PushSettings,
+    pub(crate) presence: bool,
+    pub(crate) presence_settings: PresenceSettings,
     pub(crate) gate: GateSettings,
     pub(crate) service: ServiceSettings,
     pub(crate) jwt: JwtSettings,
@@ -128,6 +131,8 @@ impl Default for Settings {
             report: true,
             push: true,
             push_settings: PushSettings::default(),
+            presence: true,
+            presence_settings: PresenceSettings::default(),
             gate: GateSettings::default(),
             service: ServiceSettings::default(),
             jwt: JwtSettings::default(),
@@ -212,6 +217,7 @@ impl Settings {
                 [settings.store_user.clone(), settings.store_password.clone()],
                 [settings.connect_timeout, settings.response_timeout],
                 (settings.offline_sessions, settings.report, settings.push, settings.push_settings.clone()),
+                (settings.presence, settings.presence_settings.clone()),
                 (settings.gate.directory.clone(), settings.gate.shield.clone(), settings.gate.credentials.clone()),
                 settings.service.clone(),
             )

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use midge_core::gate::{Gate, Refusal};
 use midge_core::name::{NodeName, Shown};
-use midge_store::node::{Fact, Report};
+use midge_store::node::{Fact, Life, Report};
 use midge_store::service::{Clock, Service};
 
 use crate::border::Status;
@@ -24,6 +24,7 @@ pub(crate) mod faults;
 mod load;
 mod login;
 mod patience;
+mod presence;
 mod push;
 mod scram;
 mod sessions;
@@ -34,6 +35,7 @@ use changes::Pending;
 use load::Load;
 use login::Delayed;
 use patience::Patience;
+use presence::Presenting;
 use push::Pushing;
 use scram::Exchanges;
 use sessions::Sessions;
@@ -47,6 +49,9 @@ use waker::Waker;
 const IDLE_TICK: Duration = Duration::from_millis(10);
 /// How soon it shall call again while logins wait.
 const BUSY_TICK: Duration = Duration::from_millis(5);
+
+/// What a report is made of.
+type Collect = Box<dyn Fn() -> Vec<(&'static str, Fact)> + Send + Sync>;
 
 /// One load of the plugin into a broker.
 pub(crate) struct Plugin {
@@ -63,6 +68,7 @@ pub(crate) struct Plugin {
     patience: Patience,
     waker: Arc<Waker>,
     pushing: Pushing,
+    presenting: Presenting,
     traffic: Arc<Traffic>,
     _load: Load,
     busy: AtomicBool,
@@ -120,8 +126,15 @@ impl Plugin {
         let traffic = Arc::new(Traffic::default());
         // Nobody else can look into a directory meanwhile.
         let reports = settings.report && !url.is_directory();
+        let mut presenting = Presenting::default();
         if let Some(node) = NodeName::from_bytes(node.as_bytes()).ok().filter(|_| reports) {
-            service.report(Self::reporting(node, &gate, &traffic, &pushing, level));
+            let life = Arc::new(Life::default());
+            // Mosquitto 1.x doesn't tell when a client goes.
+            if settings.presence && level > Level::Auth {
+                presenting = Presenting::start(&settings, &url, node.clone(), life.clone(), gate.clone())
+                    .map_err(|error| format!("presence: {error}"))?;
+            }
+            service.report(Report { node, life, collect: Self::reporting(&gate, &traffic, &pushing, &presenting, level) });
         }
         Ok(Self {
             given,
@@ -129,13 +142,14 @@ impl Plugin {
             gate,
             service: Arc::new(service),
             clock,
-            sessions: BrokerCell::new(Sessions::new(settings.offline_sessions, level > Level::Auth)),
+            sessions: BrokerCell::new(Sessions::new(settings.offline_sessions, level > Level::Auth, presenting.attendance())),
             delayed: BrokerCell::new(Delayed::default()),
             exchanges: BrokerCell::new(Exchanges::default()),
             pending: BrokerCell::new(Pending::default()),
             patience: Patience::default(),
             waker,
             pushing,
+            presenting,
             traffic,
             _load: load,
             busy: AtomicBool::new(false),
@@ -144,8 +158,9 @@ impl Plugin {
         })
     }
 
-    fn reporting(node: NodeName, gate: &Arc<Gate>, traffic: &Arc<Traffic>, pushing: &Pushing, level: Level) -> Report {
+    fn reporting(gate: &Arc<Gate>, traffic: &Arc<Traffic>, pushing: &Pushing, presenting: &Presenting, level: Level) -> Collect {
         let (gate, traffic, pushes) = (gate.clone(), traffic.clone(), pushing.counters());
+        let attendance = presenting.attendance();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let collect = move || {
             let mut facts = vec![
@@ -156,9 +171,10 @@ impl Plugin {
                 ("started", Fact::Gauge(started)),
             ];
             facts.extend(traffic.facts(&gate, level, pushes.as_ref().map(|pushes| pushes())));
+            facts.extend(attendance.iter().flat_map(presence::facts));
             facts
         };
-        Report { node, collect: Box::new(collect) }
+        Box::new(collect)
     }
 
     /// Ends all threads, and waits for them.
@@ -211,6 +227,7 @@ impl Plugin {
             self.traffic.clients(connected, entered);
         }
         let pushes_wait = self.push_some(thread);
+        self.tell_missed(thread);
         if pushes_wait {
             self.waker.call();
         }

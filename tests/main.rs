@@ -39,6 +39,8 @@ mod live;
 mod logins;
 /// What clients notice while Redis is away: nothing.
 mod outage;
+/// Who is online, and who came and went.
+mod presence;
 /// What applications push through the store.
 mod push;
 /// The least rights of a broker's Redis user.

@@ -421,6 +421,55 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Entries kept of those that were no pushes; at the bound the oldest are dropped.",
         |s, v| number(v, 1, 10_000_000).map(|v| s.push_settings.dead_letters = v)
     ),
+    setting!(
+        "presence",
+        "true",
+        SWITCH,
+        "Whether the store, unless it is a directory, is told who is online, with events; it takes `report`, a further thread and a connection.",
+        |s, v| switch(v).map(|v| s.presence = v)
+    ),
+    setting!(
+        "presence_events",
+        "100000",
+        "a number from 1 to 100000000",
+        "About how many events the store keeps: who came, who went, what was denied; beyond, the oldest are dropped.",
+        |s, v| number(v, 1, 100_000_000).map(|v| s.presence_settings.bounds.events = v)
+    ),
+    setting!(
+        "presence_seen",
+        "30d",
+        "a time from 0s to 366d; 0s switches it off",
+        "How long the store keeps when a user was there last.",
+        |s, v| between(v, Duration::ZERO, Duration::from_secs(366 * 86_400)).map(|v| s.presence_settings.bounds.seen = v)
+    ),
+    setting!(
+        "offline_stream",
+        "false",
+        SWITCH,
+        "Whether messages that Mosquitto keeps for clients that are away are copied into the store's stream, for a service that reaches these otherwise.",
+        |s, v| switch(v).map(|v| s.presence_settings.missed = v)
+    ),
+    setting!(
+        "offline_stream_kept",
+        "100000",
+        "a number from 1 to 100000000",
+        "About how many of these messages the store keeps; beyond, the oldest are dropped.",
+        |s, v| number(v, 1, 100_000_000).map(|v| s.presence_settings.bounds.missed = v)
+    ),
+    setting!(
+        "offline_stream_rate",
+        "1000",
+        "a number from 1 to 100000",
+        "How many of these messages are copied in a second at most; further ones are counted.",
+        |s, v| number(v, 1, 100_000).map(|v| s.presence_settings.missed_rate = v)
+    ),
+    setting!(
+        "offline_stream_payload",
+        "4096",
+        "a number from 0 to 262144",
+        "Bytes of the longest payload that is copied; of a longer one the size is told.",
+        |s, v| number(v, 0, 262_144).map(|v| s.presence_settings.missed_payload = v)
+    ),
     setting!("hash_threads", "half the cores, 1 to 8", "a number from 1 to 64", "Threads that hash passwords.", |s, v| number(
         v, 1, 64
     )

@@ -10,7 +10,9 @@ use midge_core::gate::{Admission, Asked, ClientPolicy, Hello, Proof};
 use midge_core::name::{ClientId, Shown, Username};
 use midge_core::policy::{Decision, Reason};
 use midge_core::topic::{TopicFilter, TopicName};
+use midge_store::presence::Who;
 
+use super::presence::who;
 use super::sessions::Sessions;
 use super::{Plugin, address_of};
 use crate::abi;
@@ -98,6 +100,9 @@ impl Plugin {
             match &question {
                 Question::Topic(Access::Receive, topic) if decision.allowed && session.withholds(*topic) => return Some(false),
                 Question::Subscribe(text, _) if decision.allowed => session.granted(text),
+                Question::Topic(Access::Receive, topic) if decision.allowed && session.is_awaited() => {
+                    self.note_missed(thread, check, who(session.policy()), topic.as_str());
+                }
                 Question::Unsubscribe(text) => session.given_up(text),
                 _ => {}
             }
@@ -114,6 +119,14 @@ impl Plugin {
                 let Some(id) = check.client.id() else { return Status::ACL_DENIED };
                 self.acl_of_stranger(thread, check, &question, id, check.client.username())
             }
+        }
+    }
+
+    /// Notes a message that the broker keeps for a client that is away.
+    fn note_missed(&self, thread: &BrokerThread, check: &AclCheck<'_>, who: Who, topic: &str) {
+        // Of quality of service 0 the broker keeps nothing.
+        if check.qos > 0 && self.presenting.wants_missed() {
+            self.presenting.put_aside(thread, who, topic, check.payload, check.qos);
         }
     }
 
@@ -166,6 +179,9 @@ impl Plugin {
                 let handle = check.client.handle();
                 // Without an address it is no connection.
                 let connected = check.client.address().is_some();
+                if let (Question::Topic(Access::Receive, topic), true, false) = (question, allowed, connected) {
+                    self.note_missed(thread, check, who(&policy), topic.as_str());
+                }
                 self.sessions.with(thread, |sessions| {
                     if !connected {
                         return sessions.remember_stranger(handle, policy);

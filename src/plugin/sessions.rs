@@ -11,7 +11,9 @@ use midge_core::access::Access;
 use midge_core::gate::ClientPolicy;
 use midge_core::policy::{Decision, Latest, Policy};
 use midge_core::topic::{TopicFilter, TopicName};
+use midge_store::presence::{Attendance, unix_ms};
 
+use super::presence::who;
 use crate::host::{Client, SessionStart};
 
 /// How long a client that can't come back stays known, for its will.
@@ -60,11 +62,13 @@ pub(super) struct Session {
     departed: Option<Duration>,
     /// Whether it can't come back.
     transient: bool,
+    /// When its connection began, in milliseconds since 1970.
+    since: u64,
 }
 
 impl Session {
-    fn new(policy: ClientPolicy, filters: Option<Box<Filters>>) -> Box<Self> {
-        Box::new(Self { policy, filters, departed: None, transient: false })
+    fn new(policy: ClientPolicy, filters: Option<Box<Filters>>, since: u64) -> Box<Self> {
+        Box::new(Self { policy, filters, departed: None, transient: false, since })
     }
 
     fn is(&self, id: &[u8], user: Option<&[u8]>) -> bool {
@@ -194,11 +198,14 @@ pub(super) struct Sessions {
     offline_bound: usize,
     /// Whose session is to outlive the disconnection that is under way.
     spared: Option<usize>,
+    /// Who hears of comings and goings.
+    attendance: Option<Attendance>,
 }
 
 impl Sessions {
-    pub(super) fn new(offline_bound: usize, ends_are_told: bool) -> Self {
+    pub(super) fn new(offline_bound: usize, ends_are_told: bool, attendance: Option<Attendance>) -> Self {
         Self {
+            attendance,
             by_address: ByAddress::default(),
             latest: Latest::default(),
             era: 1,
@@ -290,6 +297,7 @@ impl Sessions {
             place.session.departed = Some(now);
             place.session.transient = true;
             self.connected -= 1;
+            tell_end(self.attendance.as_ref(), &place.session);
             self.leaving.push_back((now, address));
         }
     }
@@ -331,7 +339,15 @@ impl Sessions {
             .and_then(|earlier| Some((earlier, self.session_at(earlier)?)))
             .filter(goes_on)
             .and_then(|(_, session)| session.filters.clone());
-        self.remove(address);
+        let before = self.take_out(address);
+        let goes_on = |before: &&Session| before.is_connected() && who(&before.policy) == who(&policy);
+        let since = before.as_deref().filter(goes_on).map_or_else(unix_ms, |before| before.since);
+        if let Some(before) = before.filter(|before| before.is_connected() && !goes_on(&before.as_ref())) {
+            tell_end(self.attendance.as_ref(), &before);
+        }
+        if let Some(attendance) = &self.attendance {
+            attendance.online(who(&policy), since);
+        }
         if let Some(earlier) = earlier.filter(|earlier| self.session_at(*earlier).is_some_and(|session| !session.is_connected())) {
             self.remove(earlier);
         }
@@ -340,7 +356,7 @@ impl Sessions {
         if let (Some(by_user), Some(user)) = (&mut self.by_user, policy.user()) {
             by_user.entry(self.ids.hash_one(user.as_str())).or_default().push(address);
         }
-        self.by_address.insert(address, Place { session: Session::new(policy, filters), good_in: 0, policy: None });
+        self.by_address.insert(address, Place { session: Session::new(policy, filters, since), good_in: 0, policy: None });
         self.connected += 1;
         self.entered += 1;
     }
@@ -351,7 +367,7 @@ impl Sessions {
         if self.strangers.len() >= MAX_STRANGERS {
             self.strangers.clear();
         }
-        self.strangers.insert(address, Session::new(policy, None));
+        self.strangers.insert(address, Session::new(policy, None, 0));
     }
 
     /// Returns whether some client's login ends by itself.
@@ -369,13 +385,21 @@ impl Sessions {
         session.departed = Some(now);
         session.transient = transient;
         self.connected -= 1;
+        tell_end(self.attendance.as_ref(), session);
         place.good_in = 0;
         if transient { &mut self.leaving } else { &mut self.returning }.push_back((now, address));
     }
 
     /// Forgets the client at `address`.
     pub(super) fn remove(&mut self, address: usize) {
-        let Some(Place { session, .. }) = self.by_address.remove(&address) else { return };
+        if let Some(session) = self.take_out(address).filter(|session| session.is_connected()) {
+            tell_end(self.attendance.as_ref(), &session);
+        }
+    }
+
+    /// Takes the client at `address` out, and tells nobody of its end.
+    fn take_out(&mut self, address: usize) -> Option<Box<Session>> {
+        let Place { session, .. } = self.by_address.remove(&address)?;
         self.connected -= usize::from(session.is_connected());
         let id = self.ids.hash_one(session.policy.client().as_str().as_bytes());
         if self.by_id.get(&id) == Some(&address) {
@@ -391,6 +415,7 @@ impl Sessions {
                 by_user.remove(&hash);
             }
         }
+        Some(session)
     }
 
     /// Returns how many clients are connected, and how many have come since the start.
@@ -463,5 +488,12 @@ impl Sessions {
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Session)> {
         self.era += 1;
         self.by_address.iter_mut().map(|(address, place)| (*address, place.session.as_mut()))
+    }
+}
+
+/// Says that a connection has ended.
+fn tell_end(attendance: Option<&Attendance>, session: &Session) {
+    if let Some(attendance) = attendance {
+        attendance.offline(&who(&session.policy), session.since);
     }
 }

@@ -11,6 +11,7 @@ use clap_complete::Shell;
 
 use crate::acl::AclCommand;
 use crate::ban::BanCommand;
+use crate::clients::ClientsCommand;
 use crate::config::ConfigCommand;
 use crate::explain::Explain;
 use crate::group::GroupCommand;
@@ -89,6 +90,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Push a message to subscribers, a user, a client, a group or all.
     Push(PushCommand),
+    /// Show who is online, and where.
+    Clients(ClientsCommand),
     /// Show how all servers are.
     Status(StatusCommand),
     /// Print a completion script for a shell.

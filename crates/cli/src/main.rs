@@ -7,6 +7,7 @@
 mod acl;
 mod args;
 mod ban;
+mod clients;
 mod config;
 mod document;
 mod explain;
@@ -105,6 +106,7 @@ fn manage(cli: &Cli, command: &Command, store: &str, output: &mut Output) -> any
         Command::Ban(command) => command.run(&mut open()?, output),
         Command::Explain(question) => question.run(&mut open()?, output),
         Command::Kick(kick) => kick.run(&mut open()?, output),
+        Command::Clients(clients) => clients.run(&mut open()?, output),
         Command::Status(status) => status.run(&mut open()?, output),
         Command::Push(push) => push.run(store, prefix, output),
         Command::Serve(_) | Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Answer::Yes),

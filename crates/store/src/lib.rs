@@ -9,6 +9,7 @@ mod embedded;
 mod guarded;
 mod limiter;
 pub mod node;
+pub mod presence;
 pub mod push;
 mod redis;
 pub mod service;
@@ -122,6 +123,8 @@ pub enum KeyKind {
     Ban,
     /// Servers.
     Node,
+    /// Connected clients, by user.
+    Online,
 }
 
 impl KeyKind {
@@ -138,6 +141,7 @@ impl KeyKind {
             Key::AllAcl => Some(Self::AllAcl),
             Key::Ban(_) => Some(Self::Ban),
             Key::Node(_) => Some(Self::Node),
+            Key::Online(_) => Some(Self::Online),
             _ => None,
         }
     }
@@ -154,6 +158,7 @@ impl KeyKind {
             Self::AllAcl => "all:acl",
             Self::Ban => "ban:{*}",
             Self::Node => "node:{*}",
+            Self::Online => "online:{*}",
         }
     }
 }
@@ -326,6 +331,14 @@ pub trait Backend: Send + Sync {
     /// The store can't be reached, refuses us, or has no streams.
     fn pushes(&self) -> Result<Box<dyn push::PushLog>, StoreError> {
         Err(StoreError::Refused("this store has no streams; pushes need Redis".to_owned()))
+    }
+
+    /// Opens a connection for who is online.
+    ///
+    /// # Errors
+    /// The store can't be reached, refuses us, or has no streams.
+    fn presence(&self) -> Result<Box<dyn presence::PresenceLog>, StoreError> {
+        Err(StoreError::Refused("this store has no streams; presence needs Redis".to_owned()))
     }
 
     /// Returns the keys that are ours in the store.
