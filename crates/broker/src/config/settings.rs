@@ -33,7 +33,7 @@ pub(super) const SECTIONS: [Section<Draft>; 9] = [
 ];
 
 /// The plugin's options that mean nothing here, and why.
-pub(super) const PLUGIN_ONLY: [(&str, &str); 13] = [
+pub(super) const PLUGIN_ONLY: [(&str, &str); 20] = [
     ("config", "this is the file itself"),
     ("delayed_login", "logins never hold anything up here"),
     ("login_deadline", "no thread waits for a login here"),
@@ -45,6 +45,13 @@ pub(super) const PLUGIN_ONLY: [(&str, &str); 13] = [
     ("push_id_ttl", "pushes reach the plugin's clients only"),
     ("push_dead_letters", "pushes reach the plugin's clients only"),
     ("report", "a server always says how it is"),
+    ("presence", "who is online is shown by the plugin only"),
+    ("presence_events", "who is online is shown by the plugin only"),
+    ("presence_seen", "who is online is shown by the plugin only"),
+    ("offline_stream", "who is online is shown by the plugin only"),
+    ("offline_stream_kept", "who is online is shown by the plugin only"),
+    ("offline_stream_rate", "who is online is shown by the plugin only"),
+    ("offline_stream_payload", "who is online is shown by the plugin only"),
     ("offline_sessions", "sessions are the broker's own here: max_sessions bounds them"),
     ("unknown_users", "nobody else decides about them here"),
 ];

@@ -230,5 +230,5 @@ fn report(config: &Config, mind: &Mind, server: &Server) -> Result<Report> {
             ("retained", Fact::Gauge(engine.retained_messages as u64)),
         ]
     };
-    Ok(Report { node, collect: Box::new(collect) })
+    Ok(Report { node, life: Arc::default(), collect: Box::new(collect) })
 }
