@@ -1,0 +1,184 @@
+//! Changes of buckets, on their way to the store and back.
+//!
+//! What is taken counts as sent; what the store refused is given back, and comes with the next flush.
+//! A [`Part`] is one metric, whose keys share a slot of a Redis Cluster, so that one transaction applies all of it or nothing.
+//! When it is not known whether it was applied, its sequence number tells, if the transaction writes that down for the node.
+//!
+//! All members are increments, so the sum over nodes is the sum of what they counted; with clients that don't change nodes this
+//! holds for publishers as well.
+//! A publisher counts in the newest bucket it was seen in: being seen again moves it, by a negative increment to where it was before.
+//! So for every metric the sum over a window's buckets is the figure of the window.
+//!
+//! Only topics with at least a k-th of what the bucket counted, k being the ledger's capacity, become members.
+//! While the total T doubles, at most 2k can pass that mark, so a node brings at most 2k·log₂(T) members into a set,
+//! about k in practice, and a flood of random topics none.
+//! What a set lacks of a topic is at most T/k per node beside what the tables lost.
+
+use super::bucket::Bucket;
+use super::distinct::Registers;
+use super::ledger::Ring;
+use super::table::SUMS;
+use super::{BucketKey, Ledger, Metric};
+
+/// Increments of one metric, to be applied together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a part that was not applied has to be given back"]
+pub struct Part {
+    /// Grows with each flush of this ledger that had something to say.
+    pub sequence: u64,
+    /// What was counted.
+    pub metric: Metric,
+    /// By key, each once.
+    pub buckets: Vec<BucketIncrements>,
+}
+
+/// Increments of one sorted set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketIncrements {
+    /// The key, without the prefix; it shall live for [`Window::time_to_live`](super::Window::time_to_live) from now.
+    pub key: BucketKey,
+    /// Members and what is to be added to them, each member once; only publishers are ever negative.
+    pub members: Vec<(Box<str>, i64)>,
+}
+
+impl Ledger {
+    /// Takes what has to go to the store at `unix`: one [`Part`] for each metric that changed.
+    ///
+    /// To be called once a second. The window of a minute is flushed each time, that of an hour every 5 seconds,
+    /// of 24 hours every 30, of 7 days every 60; a crash loses as much of each.
+    /// At most 16 times the ledger's capacity of increments are taken; more follow the next time.
+    pub fn take(&mut self, unix: u64) -> Vec<Part> {
+        self.take_due(|ring| unix < ring.flushed_unix || unix - ring.flushed_unix >= ring.window.flush_seconds(), unix)
+    }
+
+    /// Takes what has to go to the store from all windows, as before a stop; the same bound holds.
+    pub fn take_all(&mut self, unix: u64) -> Vec<Part> {
+        self.take_due(|_| true, unix)
+    }
+
+    /// Gives back a part that is known not to have been applied; its increments come with the next flush.
+    ///
+    /// What has no place any more, as its bucket left the window or its topic the table, is counted in [`Ledger::dropped`].
+    pub fn give_back(&mut self, part: Part) {
+        for BucketIncrements { key, members } in part.buckets {
+            let ring = &mut self.rings[key.window as usize];
+            ring.flushed_unix = 0;
+            let mut bucket = ring.buckets.iter_mut().find(|bucket| bucket.start == key.start);
+            for (name, amount) in members {
+                let slot = bucket.as_ref().and_then(|bucket| bucket.table.find(self.seed.topic(&name)));
+                let Some((bucket, slot)) = bucket.as_mut().zip(slot) else {
+                    self.dropped += 1;
+                    continue;
+                };
+                let sent = &mut bucket.sent[slot];
+                match sum_of(part.metric) {
+                    Some(sum) => sent.sums[sum] -= amount,
+                    None => {
+                        sent.publishers -= amount;
+                        sent.new_publishers = true;
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_due(&mut self, due: impl Fn(&Ring) -> bool, unix: u64) -> Vec<Part> {
+        let sequence = self.sequence + 1;
+        let mut parts = Metric::ALL.map(|metric| Part { sequence, metric, buckets: Vec::new() });
+        for ring in self.rings.iter_mut().filter(|ring| due(ring)) {
+            let mut budget = 4 * ring.buckets.first().map_or(0, |bucket| bucket.sent.len());
+            for part in &mut parts {
+                match sum_of(part.metric) {
+                    Some(sum) => ring.take_sum(sum, part, &mut budget),
+                    None => ring.take_publishers(part, &mut budget),
+                }
+            }
+            // A window that has more to say is asked again in a second.
+            ring.flushed_unix = if budget == 0 { 0 } else { unix };
+        }
+        let parts: Vec<Part> = parts.into_iter().filter(|part| !part.buckets.is_empty()).collect();
+        self.sequence += u64::from(!parts.is_empty());
+        parts
+    }
+}
+
+/// Returns which of the sums a metric is; publishers are none.
+fn sum_of(metric: Metric) -> Option<usize> {
+    match metric {
+        Metric::Messages => Some(0),
+        Metric::Bytes => Some(1),
+        Metric::Deliveries => Some(2),
+        Metric::Publishers => None,
+    }
+}
+
+impl Ring {
+    fn take_sum(&mut self, sum: usize, part: &mut Part, budget: &mut usize) {
+        for bucket in self.buckets.iter_mut().rev() {
+            let share = bucket.share()[sum];
+            let Bucket { start, table, sent, .. } = bucket;
+            let key = BucketKey { metric: part.metric, window: self.window, start: *start };
+            let pending = table.rows().filter(|(_, _, row)| row.sums[sum] >= share).filter_map(|(slot, name, row)| {
+                let sums = &mut sent[slot].sums[sum];
+                let counted = i64::try_from(row.sums[sum]).unwrap_or(i64::MAX);
+                let pending = counted.saturating_sub(*sums);
+                (pending != 0).then(|| {
+                    *sums = counted;
+                    (name.into(), pending)
+                })
+            });
+            let members: Vec<(Box<str>, i64)> = pending.take(*budget).collect();
+            *budget -= members.len();
+            if !members.is_empty() {
+                part.buckets.push(BucketIncrements { key, members });
+            }
+        }
+    }
+
+    fn take_publishers(&mut self, part: &mut Part, budget: &mut usize) {
+        let first = part.buckets.len();
+        part.buckets.extend(self.buckets.iter().map(|bucket| BucketIncrements {
+            key: BucketKey { metric: Metric::Publishers, window: self.window, start: bucket.start },
+            members: Vec::new(),
+        }));
+        let taken = &mut part.buckets[first..];
+        for at in (0..self.buckets.len()).rev() {
+            for (hash, name) in changed(&self.buckets[at]) {
+                // A topic changes in all its buckets together, or the sum would be wrong in between.
+                if *budget < self.buckets.len() {
+                    *budget = 0;
+                    break;
+                }
+                *budget -= self.take_publishers_of(hash, &name, taken);
+            }
+        }
+        part.buckets.retain(|bucket| !bucket.members.is_empty());
+    }
+
+    /// Takes the changes of one topic in all buckets; returns how many there are.
+    fn take_publishers_of(&mut self, hash: u64, name: &str, taken: &mut [BucketIncrements]) -> usize {
+        let (mut seen, mut counted, mut changes) = (Registers::EMPTY, 0, 0);
+        for (bucket, taken) in self.buckets.iter_mut().zip(taken).rev() {
+            let Some(slot) = bucket.table.find(hash) else { continue };
+            seen.merge(&bucket.table.slot(slot).publishers);
+            let until_here = i64::try_from(seen.estimate()).unwrap_or(i64::MAX);
+            let only_here = until_here - counted;
+            counted = until_here;
+            let sent = &mut bucket.sent[slot];
+            sent.new_publishers = false;
+            if only_here != sent.publishers {
+                taken.members.push((name.into(), only_here - sent.publishers));
+                sent.publishers = only_here;
+                changes += 1;
+            }
+        }
+        changes
+    }
+}
+
+/// Returns the topics that have new publishers and messages enough to matter.
+fn changed(bucket: &Bucket) -> Vec<(u64, String)> {
+    let share = bucket.share()[0].max(1);
+    let rows = bucket.table.rows().filter(|(slot, _, row)| bucket.sent[*slot].new_publishers && row.sums[0] >= share);
+    rows.map(|(_, name, row)| (row.hash, name.to_owned())).collect()
+}
