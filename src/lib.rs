@@ -7,6 +7,11 @@
 #[cfg(panic = "abort")]
 compile_error!("the guard around every C entry needs panic = \"unwind\"");
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "32-bit systems are not supported: the layout of Mosquitto's tick depends there on the size that its builder chose for times"
+);
+
 mod abi;
 mod border;
 mod events;

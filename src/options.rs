@@ -177,6 +177,13 @@ impl Settings {
         Ok(url.with_credentials(self.store_user.as_deref(), self.store_password.as_deref()))
     }
 
+    /// Returns what this broker is called among several.
+    pub(crate) fn node_name(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = if self.node.is_empty() { host().trim().to_owned() } else { self.node.clone() };
+        if name.is_empty() { "mosquitto".to_owned() } else { name }
+    }
+
     /// Returns how the store is spoken to.
     pub(crate) fn store_settings(&self) -> StoreSettings {
         StoreSettings {

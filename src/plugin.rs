@@ -13,7 +13,7 @@ use midge_core::name::Shown;
 use midge_store::service::{Clock, Service};
 
 use crate::border::Status;
-use crate::host::{BrokerCell, BrokerThread, Client, Level, forget_wake, host, prepare_wake};
+use crate::host::{BrokerCell, BrokerThread, Client, Level, forget_wake, host, leave_descriptors, prepare_wake};
 use crate::logger;
 use crate::options::{Given, OptionError, SETTINGS, Settings};
 
@@ -83,7 +83,8 @@ impl Plugin {
         let gate = Arc::new(gate);
         let url = settings.store_url().map_err(|error| error.to_string())?;
         let level = host().level();
-        log::info!("{} loaded at level {level:?}; store {url}", env!("CARGO_PKG_VERSION"));
+        let node = settings.node_name();
+        log::info!("{} loaded at level {level:?} as node \"{}\"; store {url}", env!("CARGO_PKG_VERSION"), Shown(&node));
         if level == Level::Auth {
             log::warn!(
                 "this broker can neither disconnect a client nor subscribe one; changes act on what connected clients may do, but don't cut them off"
@@ -91,7 +92,9 @@ impl Plugin {
         }
         let clock = Clock::start();
         let backend = midge_store::open(&url, &settings.store_settings()).map_err(|error| format!("store {url}: {error}"))?;
-        let service = Service::start(gate.clone(), backend, settings.service.clone(), clock)
+        // A directory is opened here and used there.
+        let begin = if url.is_directory() { || {} } else { leave_descriptors };
+        let service = Service::start_in(gate.clone(), backend, settings.service.clone(), clock, begin)
             .map_err(|error| format!("no thread: {error}"))?;
         let waker = Arc::new(Waker::default());
         if level == Level::Delayed {

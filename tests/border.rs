@@ -210,7 +210,7 @@ fn cleanup_without_init_and_init_after_cleanup() {
             assert_eq!(stage.login(0, "c0", "ann", "secret"), OK, "{kind:?}");
             assert_eq!(stage.acl(0, PUBLISH, "a/b"), OK, "{kind:?}");
             assert_eq!(stage.host.command("cleanup", &[]).unwrap().code, OK);
-            assert_eq!(stage.threads(), before, "{kind:?}");
+            stage.has_threads(before);
         }
         stage.finish();
     }
@@ -224,7 +224,7 @@ fn options_that_make_no_sense_stop_the_start_and_leave_no_thread() {
         assert_eq!(stage.init(&[option]), UNKNOWN, "{option:?}");
         let line = stage.logged(&["can't start", option.0]);
         assert!(line.starts_with("log 8 "), "{line}");
-        assert_eq!(stage.threads(), before);
+        stage.has_threads(before);
     }
     stage.host.finish().unwrap();
 }
@@ -551,6 +551,40 @@ fn a_panic_leaves_a_real_mosquitto_running() {
             if site != "cleanup" && site != "reload" {
                 assert!(broker.mosquitto.log().contains(&format!("internal error in {site}")), "{version:?} {site}");
             }
+        }
+    }
+}
+
+/// Returns what each thread of a process has open beyond the standard streams, by the thread's name.
+fn open_by_thread(process: u32) -> Vec<(String, Vec<String>)> {
+    let mut threads = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
+        let task = task.unwrap().path();
+        let name = std::fs::read_to_string(task.join("comm")).unwrap().trim().to_owned();
+        let mut files = Vec::new();
+        for file in std::fs::read_dir(task.join("fd")).unwrap().map(Result::unwrap) {
+            let number: u32 = file.file_name().to_str().unwrap().parse().unwrap();
+            // One that was closed meanwhile is nobody's.
+            files.extend(std::fs::read_link(file.path()).ok().filter(|_| number > 2).map(|to| to.display().to_string()));
+        }
+        threads.push((name, files));
+    }
+    threads
+}
+
+#[test]
+fn our_threads_hold_nothing_that_the_broker_has_open() {
+    for version in [MosquittoVersion::V2_0_11, MosquittoVersion::V2_1_2] {
+        let mut broker = RealBroker::start(version, "");
+        let mut client = broker.connect("c0");
+        client.ping(SOON).unwrap();
+        let (ours, theirs): (Vec<_>, Vec<_>) =
+            open_by_thread(broker.mosquitto.process().id()).into_iter().partition(|(name, _)| name.starts_with("midge-"));
+        let theirs: Vec<String> = theirs.into_iter().flat_map(|(_, files)| files).collect();
+        assert!(theirs.iter().filter(|file| file.starts_with("socket:")).count() >= 2, "{version:?}: {theirs:?}");
+        assert!(ours.iter().any(|(_, files)| files.iter().any(|file| file.starts_with("socket:"))), "{version:?}: {ours:?}");
+        for (name, files) in ours {
+            assert!(files.iter().all(|file| !theirs.contains(file)), "{version:?} {name}: {files:?} {theirs:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Starts the whole stack of the compose file.
 //!
 //! No image is pulled: Debian's and Redis's own names are given to images that `cargo xtask setup` has made of Debian's packages.
-//! Needs root, as a Docker engine does. Engine, containers, volumes and networks end with the test.
+//! Needs root, as a Docker engine does. Engine, containers, volumes and networks end with the test, and what the engine did to the machine's network.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,10 +19,12 @@ struct Stack {
     dir: TempDir,
     port: u16,
     engine: Process,
+    network: Option<Network>,
 }
 
 impl Stack {
     fn start() -> Self {
+        let network = Network::without_engine();
         let dir = TempDir::new().unwrap();
         let path = |name: &str| dir.path().join(name);
         let mut command = Command::new("dockerd");
@@ -32,7 +34,7 @@ impl Stack {
         }
         let engine = Process::spawn("dockerd", &mut command, &path("log"))
             .expect("a Docker engine is needed: apt-get install docker.io docker-compose");
-        let mut stack = Self { port: free_port().unwrap(), engine, dir };
+        let mut stack = Self { port: free_port().unwrap(), engine, network, dir };
         stack.engine.wait_log("API listen on", MINUTE).expect("dockerd needs root, iptables and a free docker0");
         stack.import("debian:trixie-slim", "images/debian-trixie-slim.tar", &[]);
         let entrypoint = "ENTRYPOINT [\"docker-entrypoint.sh\"]";
@@ -110,7 +112,51 @@ impl Drop for Stack {
         if let Err(error) = self.engine.wait(MINUTE) {
             eprintln!("dockerd: {error:#} ({asked:?})");
         }
+        if let Some(network) = self.network.take() {
+            network.restore();
+        }
     }
+}
+
+/// How the machine's network was before a Docker engine came, which leaves a bridge and rules behind.
+struct Network {
+    forward_policy: String,
+    forwarding: Vec<u8>,
+}
+
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+impl Network {
+    /// Returns `None` where an engine is at home already: all that is found is its own.
+    fn without_engine() -> Option<Self> {
+        if Path::new("/sys/class/net/docker0").exists() {
+            return None;
+        }
+        let rules = iptables("filter", &["-S", "FORWARD"]);
+        let forward_policy = rules.lines().next()?.strip_prefix("-P FORWARD ")?.to_owned();
+        Some(Self { forward_policy, forwarding: std::fs::read(FORWARDING).unwrap() })
+    }
+
+    fn restore(&self) {
+        Finished::run(Command::new("ip").args(["link", "delete", "docker0"]), MINUTE).unwrap();
+        for table in ["nat", "filter"] {
+            let listed = iptables(table, &["-S"]);
+            let chains = || listed.lines().filter_map(|line| line.strip_prefix("-N ")).filter(|name| name.starts_with("DOCKER"));
+            for rule in listed.lines().filter(|rule| rule.contains("docker0") || rule.contains("DOCKER")) {
+                if let Some(rule) = rule.strip_prefix("-A ") {
+                    iptables(table, &["-D"].into_iter().chain(rule.split(' ')).collect::<Vec<_>>());
+                }
+            }
+            chains().for_each(|chain| drop(iptables(table, &["-X", chain])));
+        }
+        iptables("filter", &["-P", "FORWARD", &self.forward_policy]);
+        std::fs::write(FORWARDING, &self.forwarding).unwrap();
+    }
+}
+
+fn iptables(table: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new("iptables");
+    Finished::run(command.args(["--wait", "--table", table]).args(arguments), MINUTE).unwrap().success().unwrap()
 }
 
 /// Returns the `midge` command, built now where it isn't.
@@ -119,6 +165,23 @@ fn command_line_tool() -> PathBuf {
     Finished::run(cargo.args(["build", "--package", "midge"]).current_dir(workspace()), BUILD * 2).unwrap().success().unwrap();
     let deps = std::env::current_exe().unwrap();
     deps.ancestors().nth(2).map(|profile: &Path| profile.join("midge")).unwrap()
+}
+
+/// A check of a broker that serves writes nothing to its log, and a broker that has stopped is found out.
+fn check_health(stack: &Stack) {
+    let healthy = || stack.compose(&["exec", "-T", "mosquitto", "healthy"]).status.success();
+    assert!(healthy());
+    let log = stack.compose(&["logs", "--no-color", "mosquitto"]).stdout;
+    assert!(log.contains("New connection from") && !log.contains("New connection from 127.0.0.1"), "{log}");
+
+    let id = stack.compose(&["ps", "-q", "mosquitto"]).success().unwrap();
+    let mut inspect = Command::new("docker");
+    let pid = stack.run(inspect.args(["inspect", "--format", "{{.State.Pid}}", id.trim()]), MINUTE).success().unwrap();
+    for (name, expected) in [("STOP", false), ("CONT", true)] {
+        let mut kill = Command::new("kill");
+        stack.run(kill.args(["-s", name, pid.trim()]), MINUTE).success().unwrap();
+        assert_eq!(healthy(), expected, "{name}");
+    }
 }
 
 #[test]
@@ -137,6 +200,7 @@ fn the_stack_serves_and_keeps_its_data_and_has_no_known_password() {
     let published = stack.compose(&["port", "mosquitto", "1883"]).stdout;
     assert_eq!(published.trim(), format!("127.0.0.1:{}", stack.port));
     assert_eq!(stack.compose(&["port", "redis", "6379"]).stdout.trim(), "");
+    check_health(&stack);
 
     stack.compose(&["down", "--timeout", "5"]).success().unwrap();
     stack.up();

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use midge_testkit::{Connect, Mosquitto, MosquittoVersion, Protocol, RedisServer, until};
+use midge_testkit::{Connect, Mosquitto, MosquittoVersion, Protocol, RawClient, RedisServer, until};
 
 use crate::support::{CALM, Policy, SOON, builder, code, connect, on_every_broker, store};
 
@@ -12,6 +12,7 @@ on_every_broker!(
     a_wrong_value_stops_the_start_and_is_explained,
     an_unknown_option_is_a_warning,
     a_reload_reads_the_file_again,
+    a_reload_ends_who_would_not_be_let_in_by_it,
     a_wrong_file_changes_nothing,
     options_of_go_auth_lead_to_the_same_store,
 );
@@ -90,7 +91,8 @@ impl Site {
         let redis = store(version);
         redis.user("ann", &[]);
         write(folder.path(), file);
-        let lines = format!("{CALM}auth_opt_config {}\n", path(folder.path()));
+        // Without it Mosquitto itself ends clients without a username at each reload.
+        let lines = format!("{CALM}allow_anonymous true\nauth_opt_config {}\n", path(folder.path()));
         let broker = builder(version, &redis.url(), &lines).start().unwrap();
         Self { broker, _redis: redis, folder }
     }
@@ -134,6 +136,21 @@ fn a_reload_reads_the_file_again(version: MosquittoVersion) {
     site.reload("hash_threads = 7\n", "takes a restart");
     assert!(!site.anonymous());
     site.check_ann();
+}
+
+fn wait_closed(client: &mut RawClient) {
+    until("the connection's end", SOON, || Ok(client.ping(SOON).is_err().then_some(()))).unwrap();
+}
+
+fn a_reload_ends_who_would_not_be_let_in_by_it(version: MosquittoVersion) {
+    let mut site = Site::start(version, "anonymous = \"allow\"\n");
+    let client = |connect: &Connect| RawClient::try_connect(site.broker.port(), connect).unwrap().0;
+    let (mut nobody, mut ann) = (client(&Connect::new(Protocol::V5, "nobody")), client(&connect(Protocol::V5, "ann", "live")));
+    site.reload("anonymous = \"allow\"\nshield_user_attempts = 0\n", "configuration read again");
+    nobody.ping(SOON).unwrap();
+    site.reload("anonymous = \"deny\"\n", "configuration read again");
+    wait_closed(&mut nobody);
+    ann.ping(SOON).unwrap();
 }
 
 fn a_wrong_file_changes_nothing(version: MosquittoVersion) {

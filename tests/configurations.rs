@@ -50,6 +50,9 @@ fn check_password_login(port: u16) {
 fn check_warnings(broker: &Mosquitto) {
     let log = broker.log();
     assert!(!log.contains("is unknown") && !log.contains("has no meaning"), "{log}");
+    // per-listener.conf says so itself: 2.1 has no other way that older releases know too.
+    let deprecated = |line: &str| line.contains("deprecated") && !line.contains("per_listener_settings");
+    assert!(!log.lines().any(deprecated), "{log}");
 }
 
 #[test]
@@ -58,6 +61,8 @@ fn minimal_full_and_old_configurations_serve() {
     for version in MosquittoVersion::ALL {
         for file in ["minimal.conf", "full.conf", "mosquitto-1.6.conf", "quickstart.conf"] {
             let builder = builder(version, file, &store).replace("dist/midge.so", &plugin().unwrap().display());
+            // Every broker of a test has this line already, and 2.0 refuses a second one.
+            let builder = builder.replace("\nuser root\n", "\n");
             let builder = builder.replace("listener 1883", "listener {port}").replace("listener 1884", "listener {port}");
             let broker = builder.start().unwrap();
             check_password_login(broker.port());

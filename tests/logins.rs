@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use midge_testkit::{
-    Certs, Connect, Identity, Mosquitto, MosquittoBuilder, MosquittoVersion, Packet, Property, Protocol, RawClient, RedisServer,
-    RedisVersion, Value, mosquitto_pub, python, until,
+    Certs, Connect, Identity, Mosquitto, MosquittoBuilder, MosquittoSub, MosquittoVersion, Packet, Property, Protocol, RawClient,
+    RedisServer, RedisVersion, Value, mosquitto_pub, python, until,
 };
 
 use crate::stage::ScramClient;
@@ -255,21 +255,29 @@ fn a_token_lets_its_subject_in_until_it_ends() {
 fn certificates_name_their_users() {
     let store = redis();
     user(&store, "alice", &[]);
-    rules(&store, "user:{alice}", &["chat/#", "p"]);
+    rules(&store, "user:{alice}", &["chat/#", "prs"]);
     user(&store, "off", &["enabled", "0"]);
     let certs = Certs::new().unwrap();
     let (alice, off) = (certs.client("alice").unwrap(), certs.client("off").unwrap());
+    let shown = |who: &Identity| {
+        let files = [("--cafile", &certs.ca), ("--cert", &who.cert), ("--key", &who.key)];
+        files.into_iter().flat_map(|(option, file)| [option.to_owned(), file.display().to_string()]).collect::<Vec<_>>()
+    };
     for version in MosquittoVersion::ALL {
         for name in ["auth_opt_tls_identity cn\n", "use_identity_as_username true\n"] {
             let (ca, key, cert) = (certs.ca.display(), certs.server.key.display(), certs.server.cert.display());
             let tls =
                 format!("listener {{port}} 127.0.0.1\ncafile {ca}\nkeyfile {key}\ncertfile {cert}\nrequire_certificate true\n");
-            let broker = broker(version, &store, &format!("{tls}{name}"));
+            let mut broker = broker(version, &store, &format!("{tls}{name}"));
+            let port = broker.port();
             let publish = |who: &Identity, topic: &str| {
-                let files = [&certs.ca, &who.cert, &who.key].map(|file| file.display().to_string());
-                let arguments = ["--cafile", &files[0], "--cert", &files[1], "--key", &files[2], "-V", "5", "-d", "-q", "1"];
-                let arguments = [&arguments[..], &["-t", topic, "-m", "hello", "-i", "phone"]].concat();
-                let done = mosquitto_pub(version, broker.port(), &arguments).unwrap();
+                let arguments = ["-V", "5", "-d", "-q", "1", "-t", topic, "-m", "hello", "-i", "phone"];
+                let done = mosquitto_pub(
+                    version,
+                    port,
+                    &[&shown(who)[..], &arguments.map(str::to_owned)].concat().iter().map(String::as_str).collect::<Vec<_>>(),
+                )
+                .unwrap();
                 done.stdout + &done.stderr
             };
             let allowed = publish(&alice, "chat/x");
@@ -277,6 +285,20 @@ fn certificates_name_their_users() {
             assert!(publish(&alice, "elsewhere").contains("RC:135)"), "{version:?} {name}");
             let disabled = publish(&off, "chat/x");
             assert!(!disabled.contains("RC:0)") && !disabled.contains("RC:16)"), "{version:?} {name}: {disabled}");
+
+            let arguments = [&shown(&alice)[..], &["-t", "chat/#", "-i", "watch"].map(str::to_owned)].concat();
+            let mut watch = MosquittoSub::start(version, port, &arguments.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+            broker.reload().unwrap();
+            publish(&alice, "chat/after");
+            watch.wait(1, SOON).unwrap();
+            assert!(
+                !broker.log().contains("Client watch [") && !broker.log().contains("Client watch disconnected"),
+                "{}",
+                broker.log()
+            );
+            store.cli(&["HSET", "midge:user:{alice}", "enabled", "0"]).unwrap();
+            broker.process().wait_log("disconnected client \"watch\"", SOON).unwrap();
+            store.cli(&["HSET", "midge:user:{alice}", "enabled", "1"]).unwrap();
         }
     }
 }

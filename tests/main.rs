@@ -19,6 +19,8 @@ mod away;
 mod bad_input;
 /// What C may do at the border.
 mod border;
+/// Clients that come, go and change places.
+mod churn;
 /// The compose file: the whole stack in containers.
 mod compose;
 /// What an operator sets.

@@ -6,12 +6,17 @@
 use std::time::Duration;
 
 use midge_testkit::{
-    Connect, FaultProxy, Mode, Mosquitto, MosquittoVersion, Protocol, RawClient, RedisServer, RedisVersion, plugin, stall, until,
+    Connect, FaultProxy, Mode, Mosquitto, MosquittoVersion, Protocol, RawClient, RedisCluster, RedisServer, RedisVersion, plugin,
+    stall, until,
 };
 
 use crate::support::on_every_broker;
 
-on_every_broker!(a_flushed_redis_is_not_noticed_and_heals, a_silent_redis_at_the_start_is_waited_for_by_nobody);
+on_every_broker!(
+    a_flushed_redis_is_not_noticed_and_heals,
+    a_silent_redis_at_the_start_is_waited_for_by_nobody,
+    a_cluster_without_one_of_its_masters_is_not_noticed,
+);
 
 const SOON: Duration = Duration::from_secs(30);
 /// Many times the deadline of 250 ms, for a busy machine.
@@ -51,8 +56,12 @@ impl Site {
 }
 
 fn broker(version: MosquittoVersion, redis: u16) -> Mosquitto {
+    broker_over(version, &format!("redis://127.0.0.1:{redis}"))
+}
+
+fn broker_over(version: MosquittoVersion, store: &str) -> Mosquitto {
     let plugin = plugin().unwrap();
-    let store = format!("auth_plugin {}\nauth_opt_store redis://127.0.0.1:{redis}\n", plugin.display());
+    let store = format!("auth_plugin {}\nauth_opt_store {store}\n", plugin.display());
     let text = format!("listener {{port}} 127.0.0.1\nallow_anonymous false\n{store}");
     Mosquitto::builder(version).config(&text).start().unwrap()
 }
@@ -212,5 +221,71 @@ fn a_silent_redis_at_the_start_is_waited_for_by_nobody(version: MosquittoVersion
         let (_, stall) = stall(&mut live, || code("bob", "bob")).unwrap();
         println!("{version:?} {mode:?}: longest wait of a connected client {:?}", stall.worst);
         assert!(stall.worst < NO_STALL, "{version:?} {mode:?}: {stall:?}");
+    }
+}
+
+/// Adds `kind` users to each of the three servers of a cluster, one each, and returns their names in that order.
+fn one_on_each(cluster: &RedisCluster, kind: &str) -> Vec<String> {
+    let mut names = vec![None; cluster.nodes.len()];
+    for name in (0..).map(|n| format!("{kind}{n}")) {
+        let key = format!("midge:user:{{{name}}}");
+        let slot: usize = cluster.nodes[0].cli(&["CLUSTER", "KEYSLOT", &key]).unwrap().parse().unwrap();
+        let owner = slot * cluster.nodes.len() / 16_384;
+        if names[owner].is_none() {
+            cluster.nodes[owner].cli(&["HSET", &key, "password", "{plain}p"]).unwrap();
+            cluster.nodes[owner].cli(&["HSET", &format!("{key}:acl"), "chat/#", "prs"]).unwrap();
+            names[owner] = Some(name);
+        }
+        if names.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    names.into_iter().flatten().collect()
+}
+
+fn a_cluster_without_one_of_its_masters_is_not_noticed(version: MosquittoVersion) {
+    type Change = fn(&mut RedisServer);
+    let outages: [(&str, Change, Change); 2] = [
+        ("frozen", |server| server.pause().unwrap(), |server| server.resume().unwrap()),
+        ("stopped", |server| server.stop().unwrap(), |server| server.start().unwrap()),
+    ];
+    for (what, down, up) in outages {
+        let mut cluster = RedisCluster::start(RedisVersion::Redis7).unwrap();
+        let (known, strangers) = (one_on_each(&cluster, "known"), one_on_each(&cluster, "stranger"));
+        let hosts: Vec<String> = cluster.ports().iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let broker = broker_over(version, &format!("redis+cluster://{}", hosts.join(",")));
+        wait_log(&broker, "following changes");
+        let code = |id: &str, name: &str| RawClient::try_connect(broker.port(), &login(id, name)).unwrap().1;
+        let live = |name: &String| {
+            let mut client = until("to be let in", SOON, || {
+                let (client, code) = RawClient::try_connect(broker.port(), &login(name, name))?;
+                Ok((code == 0).then_some(client))
+            })
+            .unwrap_or_else(|error| panic!("{version:?} {what}: {name}: {error:#}:\n{}", broker.log()));
+            client.subscribe(&[("chat/#", 1)]).unwrap();
+            client
+        };
+        let mut clients: Vec<RawClient> = known.iter().map(live).collect();
+        down(&mut cluster.nodes[1]);
+        wait_log(&broker, "the store can't be asked");
+        let [first, second, third] = &mut clients[..] else { panic!("three are live") };
+        first.publish("chat/room", b"hello", 1, false).unwrap();
+        assert_eq!(until_end(first, second), ["hello"], "{version:?} {what}");
+        let (codes, stall) = stall(third, || {
+            let of = |names: &[String]| names.iter().map(|name| code(&format!("{name}-new"), name) == 0).collect::<Vec<_>>();
+            (of(&known), of(&strangers))
+        })
+        .unwrap();
+        assert_eq!(codes, (vec![true; 3], vec![false; 3]), "{version:?} {what}: known, and strangers\n{}", broker.log());
+        assert!(stall.worst < NO_STALL, "{version:?} {what}: {stall:?}");
+        up(&mut cluster.nodes[1]);
+        cluster.wait_complete().unwrap();
+        for name in &strangers {
+            until("a stranger to be let in", SOON, || Ok((code("late", name) == 0).then_some(()))).unwrap();
+        }
+        for ((name, node), client) in known.iter().zip(&cluster.nodes).zip(&mut clients) {
+            node.cli(&["HSET", &format!("midge:user:{{{name}}}"), "enabled", "0"]).unwrap();
+            client.closed(SOON).unwrap_or_else(|error| panic!("{version:?} {what}: {name} is still there: {error:#}"));
+        }
     }
 }

@@ -4,61 +4,151 @@
 
 use std::time::Duration;
 
-use midge_testkit::{Connect, Mosquitto, MosquittoVersion, Protocol, RawClient, RedisServer, RedisVersion, until, workspace};
+use midge_testkit::{
+    Connect, Mosquitto, MosquittoVersion, Protocol, RawClient, RedisCluster, RedisSentinel, RedisServer, RedisVersion, until,
+    workspace,
+};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Returns the arguments of each `redis-cli ACL SETUSER` of the documentation.
-fn documented() -> Vec<Vec<String>> {
+/// Returns the arguments of each command of the documentation that begins so.
+fn documented(command: &str) -> Vec<Vec<String>> {
     let page = std::fs::read_to_string(workspace().join("docs/REDIS.md")).unwrap();
-    let commands = page.lines().filter_map(|line| line.trim().strip_prefix("redis-cli ACL SETUSER "));
-    commands.map(|rest| rest.split(' ').map(|word| word.trim_matches('\'').to_owned()).collect()).collect()
+    let commands = page.lines().filter_map(|line| line.trim().strip_prefix(command));
+    commands.map(|rest| rest.split_whitespace().map(|word| word.trim_matches('\'').to_owned()).collect()).collect()
 }
 
-fn serves(store: &RedisServer, options: &str) {
-    store.cli(&["HSET", "midge:user:{alice}", "password", "{plain}wonderland", "enabled", "1"]).unwrap();
+fn set_users<'c>(server: &RedisServer, commands: impl IntoIterator<Item = &'c Vec<String>>) {
+    for words in commands {
+        let words: Vec<&str> = ["ACL", "SETUSER"].into_iter().chain(words.iter().map(String::as_str)).collect();
+        assert_eq!(server.cli(&words).unwrap().trim(), "OK", "{words:?}");
+    }
+}
+
+/// Redis notes what it refused.
+fn nothing_was_refused<'s>(servers: impl IntoIterator<Item = &'s RedisServer>, what: &str) {
+    for server in servers {
+        assert_eq!(server.cli(&["ACL", "LOG"]).unwrap().trim(), "", "{what}, port {}", server.port());
+    }
+}
+
+/// Runs a command on whichever of the servers takes it.
+fn anywhere<'s>(servers: impl IntoIterator<Item = &'s RedisServer>, command: &[&str]) -> String {
+    servers.into_iter().find_map(|server| server.cli(command).ok()).unwrap_or_else(|| panic!("nobody takes {command:?}"))
+}
+
+fn broker(store: &str, options: &str) -> Mosquitto {
     let config = format!(
-        "auth_plugin {{plugin}}\nauth_opt_store redis://midge@127.0.0.1:{}\nauth_opt_store_password PASSWORD\n{options}\n",
-        store.port()
+        "auth_plugin {{plugin}}\nauth_opt_store {store}\nauth_opt_store_password PASSWORD\nauth_opt_log_level debug\n{options}\n"
     );
     let mut broker = Mosquitto::builder(MosquittoVersion::V2_0_21).config(&config).start().unwrap();
     broker.process().wait_log("following changes in the store", SOON).unwrap();
-    let login = |password: &str| {
-        RawClient::try_connect(broker.port(), &Connect::new(Protocol::V5, "phone").login("alice", password)).unwrap()
-    };
-    assert_ne!(login("wrong").1, 0);
-    let mut client = until("alice to be let in", SOON, || {
-        let (client, code) = login("wonderland");
+    broker
+}
+
+fn login(broker: &Mosquitto, name: &str, password: &str) -> (RawClient, u8) {
+    RawClient::try_connect(broker.port(), &Connect::new(Protocol::V5, name).login(name, password)).unwrap()
+}
+
+fn gets_in(broker: &Mosquitto, name: &str) -> RawClient {
+    until("to be let in", SOON, || {
+        let (client, code) = login(broker, name, "wonderland");
         Ok((code == 0).then_some(client))
     })
-    .unwrap();
+    .unwrap_or_else(|error| panic!("{name}: {error:#}:\n{}", broker.log()))
+}
+
+/// Has the store asked for all that it may be asked for by a broker.
+fn serves(broker: &Mosquitto, servers: &[&RedisServer], name: &str, options: &str) {
+    let run = |command: &[&str]| anywhere(servers.iter().copied(), command);
+    let key = format!("midge:user:{{{name}}}");
+    run(&["HSET", &key, "password", "{plain}wonderland", "enabled", "1"]);
+    assert_ne!(login(broker, name, "wrong").1, 0);
+    let mut client = gets_in(broker, name);
     if options.contains("rehash") {
         until("the password to be encoded anew", SOON, || {
-            Ok(store.cli(&["HGET", "midge:user:{alice}", "password"])?.starts_with("$argon2id$").then_some(()))
+            Ok(run(&["HGET", &key, "password"]).starts_with("$argon2id$").then_some(()))
         })
         .unwrap();
     }
-    store.cli(&["HSET", "midge:user:{alice}", "enabled", "0"]).unwrap();
+    run(&["HSET", &key, "enabled", "0"]);
     client.closed(SOON).unwrap();
-    let refused = store.cli(&["ACL", "LOG"]).unwrap();
-    assert_eq!(refused.trim(), "", "{options}");
+    nothing_was_refused(servers.iter().copied(), options);
 }
 
 #[test]
 fn each_way_of_working_needs_no_more_than_is_documented() {
-    let commands = documented();
-    let of = |user: &str| -> Vec<&Vec<String>> { commands.iter().filter(|words| words[0] == user).collect() };
-    for (used, options) in [
-        (1, "auth_opt_watch tracking"),
-        (2, "auth_opt_watch tracking\nauth_opt_rehash_on_login argon2id"),
-        (3, "auth_opt_watch keyspace\nauth_opt_rehash_on_login argon2id"),
+    let commands = documented("redis-cli ACL SETUSER ");
+    let midge: Vec<&Vec<String>> = commands.iter().filter(|words| words[0] == "midge").collect();
+    assert_eq!((midge.len(), commands.len()), (5, 6));
+    let [least, rehash, keyspace, sentinel, cluster] = midge[..] else { panic!("{midge:?}") };
+    let (tracking, notified) = ("auth_opt_watch tracking", "auth_opt_watch keyspace");
+    let anew = "auth_opt_rehash_on_login argon2id";
+    for (users, options) in [
+        (vec![least], tracking.to_owned()),
+        (vec![least, rehash], format!("{tracking}\n{anew}")),
+        (vec![least, rehash, keyspace], format!("{notified}\n{anew}")),
     ] {
         let store = RedisServer::builder(RedisVersion::Redis7).config("notify-keyspace-events Kghx$").start().unwrap();
-        for words in of("midge").into_iter().take(used) {
-            let words: Vec<&str> = ["ACL", "SETUSER"].into_iter().chain(words.iter().map(String::as_str)).collect();
-            assert_eq!(store.cli(&words).unwrap().trim(), "OK", "{words:?}");
-        }
-        serves(&store, options);
+        set_users(&store, users);
+        let broker = broker(&format!("redis://midge@127.0.0.1:{}", store.port()), &options);
+        serves(&broker, &[&store], "alice", &options);
     }
-    assert_eq!((of("midge").len(), of("admin").len()), (3, 1));
+    behind_sentinel(&[least, rehash, sentinel], &format!("{tracking}\n{anew}"));
+    in_a_cluster(&[least, rehash, cluster], &format!("{tracking}\n{anew}"));
+    let both = [least, rehash, keyspace, cluster];
+    in_a_cluster(&both, &format!("{notified}\n{anew}"));
+}
+
+fn behind_sentinel(users: &[&Vec<String>], options: &str) {
+    let mut group = RedisSentinel::start(RedisVersion::Redis7, 1).unwrap();
+    for server in [&group.master, &group.replica] {
+        set_users(server, users.iter().copied());
+    }
+    let finder = documented("redis-cli -p 26379 ACL SETUSER ");
+    assert_eq!(finder.len(), 1);
+    set_users(&group.sentinels[0], &finder);
+    let place = format!("midge@127.0.0.1:{}/{}", group.ports()[0], RedisSentinel::NAME);
+    let broker = broker(&format!("redis+sentinel://{place}?sentinel_user=finder&sentinel_password=PASSWORD"), options);
+    serves(&broker, &[&group.master], "alice", options);
+    group.fail_over().unwrap();
+    // Somebody whom only the new master can have named.
+    group.replica.cli(&["HSET", "midge:user:{bob}", "password", "{plain}wonderland"]).unwrap();
+    gets_in(&broker, "bob");
+    serves(&broker, &[&group.replica], "carol", options);
+    nothing_was_refused([&group.sentinels[0]], options);
+}
+
+fn in_a_cluster(users: &[&Vec<String>], options: &str) {
+    let cluster = RedisCluster::start(RedisVersion::Redis7).unwrap();
+    for node in &cluster.nodes {
+        set_users(node, users.iter().copied());
+        node.cli(&["CONFIG", "SET", "notify-keyspace-events", "Kghx$"]).unwrap();
+    }
+    let hosts: Vec<String> = cluster.ports().iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let broker = broker(&format!("redis+cluster://midge@{}", hosts.join(",")), options);
+    let nodes: Vec<&RedisServer> = cluster.nodes.iter().collect();
+    // Names on all three servers.
+    for name in ["alice", "bob", "carol", "dave", "erin", "frank"] {
+        serves(&broker, &nodes, name, options);
+    }
+}
+
+#[test]
+fn a_right_that_lacks_is_said_and_costs_no_login() {
+    let commands = documented("redis-cli ACL SETUSER ");
+    let store = RedisServer::builder(RedisVersion::Redis7).start().unwrap();
+    // Those for a better encoding are missing.
+    set_users(&store, commands.iter().take(1));
+    for name in ["alice", "bob", "carol"] {
+        store.cli(&["HSET", &format!("midge:user:{{{name}}}"), "password", "{plain}wonderland"]).unwrap();
+    }
+    let broker = broker(&format!("redis://midge@127.0.0.1:{}", store.port()), "auth_opt_rehash_on_login argon2id");
+    for name in ["alice", "bob", "carol"] {
+        gets_in(&broker, name);
+        let line = format!("midge:user:{{{name}}}: the password stays in its weaker encoding: WATCH");
+        until(&line, SOON, || Ok(broker.log().contains(&line).then_some(()))).unwrap();
+    }
+    assert!(!broker.log().contains("the store can't be asked"), "{}", broker.log());
+    assert_eq!(broker.log().matches("connected to the store").count(), 1, "{}", broker.log());
 }

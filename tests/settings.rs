@@ -13,6 +13,7 @@ on_every_broker!(
     a_line_beats_the_file,
     both_spellings_serve,
     each_listener_reloads_its_own_file,
+    the_log_names_the_node,
 );
 
 const ALLOW: &str = "anonymous = \"allow\"\n";
@@ -70,6 +71,14 @@ fn a_line_beats_the_file(version: MosquittoVersion) {
         assert_eq!(anonymous(broker.port()), allowed, "{line}");
         reload(&mut broker, 1);
         assert_eq!(anonymous(broker.port()), allowed, "{line} after a reload");
+    }
+}
+
+fn the_log_names_the_node(version: MosquittoVersion) {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for (line, name) in [("", host.trim()), ("auth_opt_node left\n", "left")] {
+        let broker = builder(version, "redis://127.0.0.1:6", line).start().unwrap();
+        assert!(broker.log().contains(&format!("as node \"{name}\"")), "{}", broker.log());
     }
 }
 

@@ -135,6 +135,11 @@ impl Stage {
         std::fs::read_dir(format!("/proc/{}/task", self.host.id())).unwrap().count()
     }
 
+    /// Waits until the host has so many threads: one that was joined is still listed until the kernel has closed its files.
+    pub(crate) fn has_threads(&self, count: usize) {
+        until("the threads to be gone", SOON, || Ok((self.threads() == count).then_some(()))).unwrap();
+    }
+
     /// Returns how much memory the host has in use, in KiB.
     pub(crate) fn memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.host.id())).unwrap();

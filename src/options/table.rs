@@ -179,7 +179,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         v.clone_into(&mut s.prefix);
         Ok(())
     }),
-    setting!("node", "the host's name", "a text", "What this broker is called among several.", |s, v| text(v).map(|v| s.node = v)),
+    setting!(
+        "node",
+        "the host's name",
+        "a text",
+        "What this broker is called among several: it stands in the log at the start.",
+        |s, v| text(v).map(|v| s.node = v)
+    ),
     setting!("connect_timeout", "3s", "a time from 10ms to 60s", "How long a connection to the store may take.", |s, v| between(
         v,
         Duration::from_millis(10),

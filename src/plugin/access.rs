@@ -11,11 +11,12 @@ use midge_core::name::{ClientId, Shown, Username};
 use midge_core::policy::{Decision, Reason};
 use midge_core::topic::{TopicFilter, TopicName};
 
+use super::sessions::Sessions;
 use super::{Plugin, address_of};
 use crate::abi;
 use crate::border::Status;
 use crate::events::AclCheck;
-use crate::host::{BrokerThread, SessionStart, Text};
+use crate::host::{BrokerThread, SessionStart};
 use crate::options::UnknownUsers;
 
 /// What an access check asks.
@@ -58,17 +59,32 @@ fn answer(allowed: bool) -> Status {
 impl Plugin {
     /// Decides on the broker's thread.
     pub(crate) fn acl(&self, thread: &BrokerThread, check: &AclCheck<'_>) -> Status {
+        let generation = self.gate.directory().generation();
+        // A message that goes to many is asked about once for each: most of these are answered here.
+        if u32::try_from(check.access) == Ok(abi::MIDGE_ACL_READ) {
+            let recall = |sessions: &mut Sessions| sessions.may_certainly_receive(check.client.handle(), generation, check.topic);
+            if self.sessions.with(thread, recall) == Some(true) {
+                return Status::SUCCESS;
+            }
+        }
+        self.acl_in_full(thread, check, generation)
+    }
+
+    #[inline(never)]
+    fn acl_in_full(&self, thread: &BrokerThread, check: &AclCheck<'_>, generation: u64) -> Status {
         let Some(question) = Question::of(check) else { return Status::ACL_DENIED };
-        let (id, user) = (check.client.id_text(), check.client.username_text());
-        let Some(id) = id else { return Status::ACL_DENIED };
         let known = self.sessions.with(thread, |sessions| {
             // A broker that disconnects a client asks about each subscription of a persistent session, and would take those that a
             // user who is disabled for a while may not hold. Nothing is delivered to them meanwhile, and they are checked again after.
             if matches!(question, Question::Subscribe(..)) && sessions.spares(check.client.handle()) {
                 return Some(true);
             }
-            let session = sessions.find(check.client.handle(), id, user)?;
-            let decision = question.decide(session.policy());
+            let mut found = sessions.find(check.client, generation)?;
+            let decision = match &question {
+                Question::Topic(access, topic) => found.may(*access, *topic),
+                other => other.decide(found.session.policy()),
+            };
+            let session = found.session;
             match &question {
                 Question::Topic(Access::Receive, topic) if decision.allowed && session.withholds(*topic) => return Some(false),
                 Question::Subscribe(text, _) if decision.allowed => session.granted(text),
@@ -84,7 +100,10 @@ impl Plugin {
             Some(Some(allowed)) => answer(allowed),
             // Entered again from inside a change of the table: refusing is the safe answer.
             None => Status::ACL_DENIED,
-            Some(None) => self.acl_of_stranger(thread, check, &question, id.bytes(), user.map(Text::bytes)),
+            Some(None) => {
+                let Some(id) = check.client.id() else { return Status::ACL_DENIED };
+                self.acl_of_stranger(thread, check, &question, id, check.client.username())
+            }
         }
     }
 
@@ -96,10 +115,10 @@ impl Plugin {
             Question::Subscribe(text, _) => (Access::Subscribe, *text),
             Question::Unsubscribe(_) => return,
         };
-        let now = self.clock.now();
-        self.gate.denials().topic(policy, access, topic, decision, now);
+        let monotonic = self.clock.monotonic();
+        self.gate.denials().topic(policy, access, topic, decision, monotonic, || self.clock.now().unix);
         // A line about the log's own topic would make the next one.
-        if !topic.starts_with("$SYS/") && self.patience.may_log(now.monotonic) {
+        if !topic.starts_with("$SYS/") && self.patience.may_log(monotonic) {
             let user = policy.user().map_or("-", |user| user.as_str());
             log::info!(
                 "denied user \"{}\" client \"{}\" to {access} \"{}\"",

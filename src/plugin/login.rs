@@ -93,7 +93,7 @@ impl Plugin {
     ///
     /// After a reload the broker asks again about every client, and every session that is kept, and ends those who aren't let
     /// in at once. They have proved who they are, some in a way that isn't asked for here, so only what was taken from them
-    /// since counts.
+    /// since counts, by the store or by the settings.
     fn decide_again(&self, thread: &BrokerThread, login: &Login<'_>) -> Option<Status> {
         if !self.reload.is_under_way() {
             return None;
@@ -110,7 +110,8 @@ impl Plugin {
                 .filter(|session| session.is_connected() || self.reload.has_an_end())?;
             Some(session.policy().revoked(&self.gate, self.clock.now()))
         })?;
-        match revoked {
+        let by_settings = || self.gate.refusal_by_settings(&hello_of(login, None).ok()?, self.clock.now());
+        match revoked.map(|refusal| refusal.or_else(by_settings)) {
             Some(None) => Some(Status::SUCCESS),
             Some(Some(refusal)) => Some(self.refuse(login, &refusal)),
             // Another plugin let it in.

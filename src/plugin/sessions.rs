@@ -7,10 +7,12 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::time::Duration;
 
+use midge_core::access::Access;
 use midge_core::gate::ClientPolicy;
+use midge_core::policy::{Decision, Latest, Policy};
 use midge_core::topic::{TopicFilter, TopicName};
 
-use crate::host::{SessionStart, Text};
+use crate::host::{Client, SessionStart};
 
 /// How long a client that can't come back stays known, for its will.
 const TRANSIENT: Duration = Duration::from_secs(60);
@@ -38,14 +40,6 @@ impl Hasher for AddressHasher {
 
 type ByAddress<T> = HashMap<usize, T, BuildHasherDefault<AddressHasher>>;
 
-/// Where a client's names were found to be its own, and when.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Seen {
-    id: usize,
-    user: usize,
-    second: u64,
-}
-
 /// What a client has asked for.
 #[derive(Clone, Default)]
 struct Filters {
@@ -64,12 +58,11 @@ pub(super) struct Session {
     filters: Option<Box<Filters>>,
     /// When it went.
     departed: Option<Duration>,
-    seen: Seen,
 }
 
 impl Session {
     fn new(policy: ClientPolicy, filters: Option<Box<Filters>>) -> Box<Self> {
-        Box::new(Self { policy, filters, departed: None, seen: Seen::default() })
+        Box::new(Self { policy, filters, departed: None })
     }
 
     fn is(&self, id: &[u8], user: Option<&[u8]>) -> bool {
@@ -82,6 +75,11 @@ impl Session {
 
     pub(super) fn is_connected(&self) -> bool {
         self.departed.is_none()
+    }
+
+    /// Returns whether the client is there, and what it may receive is all that counts.
+    fn is_plain(&self) -> bool {
+        self.is_connected() && self.filters.as_ref().is_none_or(|filters| filters.withheld.is_empty())
     }
 
     /// Returns whether a delivery that the rules allow is one that nobody asks for any more.
@@ -132,9 +130,42 @@ impl Session {
     }
 }
 
+/// A session at its address, and what spares a delivery from looking further: all in one cache line.
+struct Place {
+    session: Box<Session>,
+    /// The era in which the client's names were read and are the session's, and `policy` is what the client may do.
+    good_in: u64,
+    policy: Option<Policy>,
+}
+
+/// A session that was found for a client.
+pub(super) struct Found<'a> {
+    pub(super) session: &'a mut Session,
+    /// What it may do, where that is known without looking at its account, and the latest decision.
+    at_hand: Option<(&'a Policy, &'a mut Latest)>,
+}
+
+impl Found<'_> {
+    /// Decides whether the client may do that, as its policy is now.
+    pub(super) fn may(&mut self, access: Access, topic: TopicName<'_>) -> Decision {
+        let Some((policy, latest)) = &mut self.at_hand else { return self.session.policy.may(access, topic) };
+        let decision = policy.may(access, topic, &self.session.policy.who());
+        if access == Access::Receive {
+            latest.note(policy, access, topic.as_str().as_bytes(), decision);
+        }
+        decision
+    }
+}
+
 /// All clients.
 pub(super) struct Sessions {
-    by_address: ByAddress<Box<Session>>,
+    by_address: ByAddress<Place>,
+    /// The latest decision about a delivery.
+    latest: Latest,
+    /// A number that grows whenever what many places rely on may have changed: each second, and with any account.
+    era: u64,
+    /// The directory's generation in this era.
+    generation: u64,
     /// The latest address of each identifier, by a keyed hash of it; whoever looks there compares the identifier.
     by_id: HashMap<u64, usize>,
     ids: RandomState,
@@ -143,7 +174,6 @@ pub(super) struct Sessions {
     has_expiring: bool,
     /// Whether the broker tells of each client's end.
     ends_are_told: bool,
-    /// A number that grows every second.
     second: u64,
     /// Who has gone and can't come back, in order.
     leaving: VecDeque<(Duration, usize)>,
@@ -158,13 +188,16 @@ impl Sessions {
     pub(super) fn new(offline_bound: usize, ends_are_told: bool) -> Self {
         Self {
             by_address: ByAddress::default(),
+            latest: Latest::default(),
+            era: 1,
+            generation: 0,
             by_id: HashMap::new(),
             ids: RandomState::new(),
             strangers: ByAddress::default(),
             strangers_since: Duration::ZERO,
             has_expiring: false,
             ends_are_told,
-            second: 1,
+            second: 0,
             leaving: VecDeque::new(),
             returning: VecDeque::new(),
             offline_bound,
@@ -184,34 +217,62 @@ impl Sessions {
 
     /// Returns the session at `address`, if it is of this identifier and username.
     pub(super) fn at(&mut self, address: usize, id: &[u8], user: Option<&[u8]>) -> Option<&mut Session> {
-        self.by_address.get_mut(&address).map(Box::as_mut).filter(|session| session.is(id, user))
+        self.by_address.get_mut(&address).map(|place| place.session.as_mut()).filter(|session| session.is(id, user))
     }
 
-    /// Returns the session at `address`, or else the one that this identifier and username have elsewhere.
+    /// Returns whether the client at `address` may certainly receive the topic, by what is at hand.
     ///
-    /// The names are read once a second per client. Between, it is enough that they are where they were: the end of a connected
+    /// `generation` is the directory's, read just before.
+    #[inline]
+    pub(super) fn may_certainly_receive(&mut self, address: usize, generation: u64, topic: &[u8]) -> bool {
+        self.see(generation);
+        let Some(place) = self.by_address.get(&address).filter(|place| place.good_in == self.era) else { return false };
+        let decision = place.policy.as_ref().and_then(|policy| self.latest.recall(policy, Access::Receive, topic));
+        decision.is_some_and(|decision| decision.allowed)
+    }
+
+    /// Returns the session of a client: at its address, or else the one that its identifier and username have elsewhere.
+    ///
+    /// The names are read once a second per client. Between, it is enough that it is at its address: the end of a connected
     /// client is told before its memory is given to another, and whoever turns up there is noted by [`Self::arrive`].
-    pub(super) fn find(&mut self, address: usize, id: Text<'_>, user: Option<Text<'_>>) -> Option<&mut Session> {
-        let seen = Seen { id: id.address(), user: user.map_or(0, Text::address), second: self.second };
-        let here = self.by_address.get(&address).is_some_and(|session| {
-            let known = self.ends_are_told && session.departed.is_none() && session.seen == seen;
-            known || session.is(id.bytes(), user.map(Text::bytes))
+    pub(super) fn find(&mut self, client: Client<'_>, generation: u64) -> Option<Found<'_>> {
+        self.see(generation);
+        let (address, era) = (client.handle(), self.era);
+        let here = self.by_address.get_mut(&address).is_some_and(|place| {
+            if place.good_in == era {
+                return true;
+            }
+            let same = client.id().is_some_and(|id| place.session.is(id, client.username()));
+            if same && self.ends_are_told && place.session.is_plain() {
+                place.policy = Some(place.session.policy.account().policy().clone());
+                place.good_in = era;
+            }
+            same
         });
         if !here {
-            return self.elsewhere(address, id.bytes(), user.map(Text::bytes));
+            let session = self.elsewhere(address, client.id()?, client.username())?;
+            return Some(Found { session, at_hand: None });
         }
-        let session = self.by_address.get_mut(&address)?;
-        session.seen = seen;
-        Some(session)
+        let place = self.by_address.get_mut(&address)?;
+        let policy = place.policy.as_ref().filter(|_| place.good_in == era);
+        Some(Found { session: &mut place.session, at_hand: policy.map(|policy| (policy, &mut self.latest)) })
+    }
+
+    /// Begins a new era where an account has changed since the last question.
+    fn see(&mut self, generation: u64) {
+        if self.generation != generation {
+            self.generation = generation;
+            self.era += 1;
+        }
     }
 
     /// Notes that a client of this identifier turns up at `address`: one of another identifier that was there has gone, told or
     /// not, and the names of one of the same are read at the next question.
     pub(super) fn arrive(&mut self, address: usize, id: &[u8], now: Duration) {
-        let Some(session) = self.by_address.get_mut(&address) else { return };
-        session.seen = Seen::default();
-        if session.is_connected() && session.policy.client().as_str().as_bytes() != id {
-            session.departed = Some(now);
+        let Some(place) = self.by_address.get_mut(&address) else { return };
+        place.good_in = 0;
+        if place.session.is_connected() && place.session.policy.client().as_str().as_bytes() != id {
+            place.session.departed = Some(now);
             self.leaving.push_back((now, address));
         }
     }
@@ -233,12 +294,12 @@ impl Sessions {
     /// Returns the address of the connected client of this identifier.
     pub(super) fn named_address(&self, id: &str) -> Option<usize> {
         let address = self.address_of(id.as_bytes())?;
-        self.by_address.get(&address).filter(|session| session.is_connected()).map(|_| address)
+        self.session_at(address).filter(|session| session.is_connected()).map(|_| address)
     }
 
     /// Returns whether a connected client of another identifier is at `address`.
     pub(super) fn is_taken_by_another(&self, address: usize, id: &str) -> bool {
-        self.by_address.get(&address).is_some_and(|session| session.is_connected() && session.policy.client().as_str() != id)
+        self.session_at(address).is_some_and(|session| session.is_connected() && session.policy.client().as_str() != id)
     }
 
     /// Takes in a client that was let in; an earlier one at its address, or a departed one of its identifier, is forgotten.
@@ -250,17 +311,16 @@ impl Sessions {
             (same || start == SessionStart::Resumed) && session.policy.user() == policy.user()
         };
         let filters = earlier
-            .and_then(|earlier| Some((earlier, self.by_address.get(&earlier)?.as_ref())))
+            .and_then(|earlier| Some((earlier, self.session_at(earlier)?)))
             .filter(goes_on)
             .and_then(|(_, session)| session.filters.clone());
         self.remove(address);
-        if let Some(earlier) = earlier.filter(|earlier| self.by_address.get(earlier).is_some_and(|session| !session.is_connected()))
-        {
+        if let Some(earlier) = earlier.filter(|earlier| self.session_at(*earlier).is_some_and(|session| !session.is_connected())) {
             self.remove(earlier);
         }
         self.has_expiring |= policy.expires_unix().is_some();
         self.by_id.insert(self.ids.hash_one(policy.client().as_str().as_bytes()), address);
-        self.by_address.insert(address, Session::new(policy, filters));
+        self.by_address.insert(address, Place { session: Session::new(policy, filters), good_in: 0, policy: None });
     }
 
     /// Remembers for a while who is asked about without being connected: a session from before the start, the author of a
@@ -279,17 +339,19 @@ impl Sessions {
 
     /// Notes that the client at `address` has gone.
     pub(super) fn depart(&mut self, address: usize, id: &[u8], transient: bool, now: Duration) {
-        let Some(session) = self.by_address.get_mut(&address) else { return };
+        let Some(place) = self.by_address.get_mut(&address) else { return };
+        let session = &mut place.session;
         if session.policy.client().as_str().as_bytes() != id || session.departed.is_some() {
             return;
         }
         session.departed = Some(now);
+        place.good_in = 0;
         if transient { &mut self.leaving } else { &mut self.returning }.push_back((now, address));
     }
 
     /// Forgets the client at `address`.
     pub(super) fn remove(&mut self, address: usize) {
-        let Some(session) = self.by_address.remove(&address) else { return };
+        let Some(Place { session, .. }) = self.by_address.remove(&address) else { return };
         let id = self.ids.hash_one(session.policy.client().as_str().as_bytes());
         if self.by_id.get(&id) == Some(&address) {
             self.by_id.remove(&id);
@@ -299,12 +361,18 @@ impl Sessions {
     /// Returns the latest address of the client of this identifier.
     fn address_of(&self, id: &[u8]) -> Option<usize> {
         let address = *self.by_id.get(&self.ids.hash_one(id))?;
-        self.by_address.get(&address).filter(|session| session.policy.client().as_str().as_bytes() == id).map(|_| address)
+        self.session_at(address).filter(|session| session.policy.client().as_str().as_bytes() == id).map(|_| address)
+    }
+
+    fn session_at(&self, address: usize) -> Option<&Session> {
+        self.by_address.get(&address).map(|place| place.session.as_ref())
     }
 
     /// Forgets those who can't come back, and the longest gone beyond the bound. Costs nothing while there are none.
     pub(super) fn forget_departed(&mut self, now: Duration) {
-        self.second = now.as_secs() + 1;
+        if std::mem::replace(&mut self.second, now.as_secs()) != now.as_secs() {
+            self.era += 1;
+        }
         while self.leaving.front().is_some_and(|(at, _)| now.saturating_sub(*at) >= TRANSIENT) {
             let gone = self.leaving.pop_front();
             self.forget_if_still_gone(gone);
@@ -321,13 +389,14 @@ impl Sessions {
 
     fn forget_if_still_gone(&mut self, gone: Option<(Duration, usize)>) {
         let Some((at, address)) = gone else { return };
-        if self.by_address.get(&address).is_some_and(|session| session.departed == Some(at)) {
+        if self.session_at(address).is_some_and(|session| session.departed == Some(at)) {
             self.remove(address);
         }
     }
 
-    /// Returns all sessions with their addresses.
+    /// Returns all sessions with their addresses, to be changed.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Session)> {
-        self.by_address.iter_mut().map(|(address, session)| (*address, session.as_mut()))
+        self.era += 1;
+        self.by_address.iter_mut().map(|(address, place)| (*address, place.session.as_mut()))
     }
 }

@@ -16,7 +16,7 @@ usage: cargo xtask COMMAND
 
   test [--fast]   everything a change must pass; --fast: unit tests of the crates only
   tidy            edges between crates, file headers, unsafe, paths, symbols
-  plugin          builds dist/midge.so and says how to load it
+  plugin          builds dist/midge.so and dist/bin/midge, and says how to load the plugin
   setup           fetches the servers and clients the tests run against
 ";
 

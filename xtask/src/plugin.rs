@@ -1,19 +1,23 @@
-//! Builds the plugin that a Mosquitto loads: `dist/midge.so`.
+//! Builds what is installed: `dist/midge.so` and `dist/bin/midge`.
 //!
-//! Refuses to hand out a file whose symbols would not load into every supported Mosquitto.
+//! Refuses to hand out a plugin whose symbols would not load into every supported Mosquitto.
 
 use crate::{setup, shell, tidy};
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
-/// Builds, checks and places the plugin, and prints the lines that load it.
+/// Builds, checks and places the plugin and the command beside it, and prints how the plugin is loaded.
 ///
 /// # Errors
-/// When libclang can't be had, the build fails, or a symbol is wrong.
+/// When a tool can't be had, a build fails, or a symbol is wrong.
 pub(crate) fn run() -> Result<()> {
-    setup::libclang()?;
-    shell::run(shell::cargo().args(["build", "--release", "--package", "midge-plugin"]))?;
-    let built = shell::target().join("release").join(FILE);
+    setup::build_tools()?;
+    let release = shell::target().join("release");
+    // One after the other: built together they would join their features, and the plugin would link more.
+    for package in ["midge-plugin", "midge"] {
+        shell::run(shell::cargo().args(["build", "--release", "--package", package]))?;
+    }
+    let built = release.join(FILE);
     let faults = tidy::symbols(&built)?;
     if !faults.is_empty() {
         for fault in &faults {
@@ -22,12 +26,10 @@ pub(crate) fn run() -> Result<()> {
         bail!("the plugin would not load everywhere");
     }
     let dist = shell::root().join("dist");
-    std::fs::create_dir_all(&dist)?;
-    let file = dist.join("midge.so");
-    replace(&built, &file)?;
-    println!("\nBuilt {}. In mosquitto.conf:\n", file.display());
-    println!("auth_plugin {}", file.display());
-    println!("auth_opt_store redis://127.0.0.1:6379");
+    std::fs::create_dir_all(dist.join("bin"))?;
+    replace(&built, &dist.join("midge.so"))?;
+    replace(&release.join("midge"), &dist.join("bin/midge"))?;
+    print!("{BUILT}");
     Ok(())
 }
 
@@ -59,3 +61,16 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
 }
 
 const FILE: &str = "libmidge_plugin.so";
+
+// Under /usr/local, since Mosquitto's own user can't read everybody's folders.
+const BUILT: &str = "
+Built dist/midge.so, the plugin, and dist/bin/midge, the command.
+README.md goes on with a first try. A Mosquitto that runs as a service loads the plugin so:
+
+    sudo install -m 0644 dist/midge.so /usr/local/lib/midge.so
+
+and in its configuration:
+
+    auth_plugin /usr/local/lib/midge.so
+    auth_opt_store redis://127.0.0.1:6379
+";

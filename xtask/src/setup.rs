@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use suite::{Server, Suite};
 
-pub(crate) use host::libclang;
+pub(crate) use host::build_tools;
 
 /// Raised when what a complete part contains changes, so that older ones are made again.
 const LAYOUT: &str = "1";

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, TryLockError};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -138,7 +139,7 @@ impl Denials {
         if let Some(count) = self.logins.get(kind) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.write(now, || Denial {
+        self.write(now.monotonic, || Denial {
             unix: now.unix,
             access: DeniedAccess::Login,
             user: user.map(|user| shown(user.as_str(), NAME_CHARACTERS)),
@@ -150,7 +151,17 @@ impl Denials {
     }
 
     /// Notes that `policy` has denied `access` to a topic name or filter; what was allowed is passed over.
-    pub fn topic(&self, policy: &ClientPolicy, access: Access, topic: &str, decision: Decision, now: Now) {
+    ///
+    /// `monotonic` is the time as in [`Now`]; `unix` is asked for the other one only where the denial is written down.
+    pub fn topic(
+        &self,
+        policy: &ClientPolicy,
+        access: Access,
+        topic: &str,
+        decision: Decision,
+        monotonic: Duration,
+        unix: impl FnOnce() -> u64,
+    ) {
         if decision.allowed {
             return;
         }
@@ -160,8 +171,8 @@ impl Denials {
             Access::Subscribe => &self.subscribe,
         };
         count.fetch_add(1, Ordering::Relaxed);
-        self.write(now, || Denial {
-            unix: now.unix,
+        self.write(monotonic, || Denial {
+            unix: unix(),
             access: access.into(),
             user: policy.user().map(|user| shown(user.as_str(), NAME_CHARACTERS)),
             client: Some(shown(policy.client().as_str(), NAME_CHARACTERS)),
@@ -191,8 +202,8 @@ impl Denials {
         latest.iter().rev().take(most).cloned().collect()
     }
 
-    fn write(&self, now: Now, denial: impl FnOnce() -> Denial) {
-        if !self.has_time(now) {
+    fn write(&self, monotonic: Duration, denial: impl FnOnce() -> Denial) {
+        if !self.has_time(monotonic) {
             self.unwritten.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -214,8 +225,8 @@ impl Denials {
     }
 
     /// Returns whether one more may be written down in this second, and counts it.
-    fn has_time(&self, now: Now) -> bool {
-        let second = now.monotonic.as_secs() & u64::from(u32::MAX);
+    fn has_time(&self, monotonic: Duration) -> bool {
+        let second = monotonic.as_secs() & u64::from(u32::MAX);
         let limit = u64::from(self.settings.per_second);
         let count = |pace: u64| {
             let came = if pace >> 32 == second { pace & u64::from(u32::MAX) } else { 0 };

@@ -6,6 +6,7 @@
 //! each gap begins a new epoch, and what was read before it counts as last-known-good only.
 
 use std::hash::RandomState;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub use slot::Slot;
 use account::{Part, groups_of};
 use changes::Changes;
 use link::Link;
-use shared::Shared;
+use shared::{GroupLists, Shared};
 use slot::Slots;
 
 /// The group whose rules anonymous clients get, beside everyone's.
@@ -59,7 +60,9 @@ impl Default for DirectorySettings {
 pub struct Directory {
     settings: DirectorySettings,
     /// Held by whoever changes what is known; never taken while `slots` is held.
-    writer: Mutex<()>,
+    writer: Mutex<GroupLists>,
+    /// How often the account of a live client was put.
+    generation: AtomicU64,
     slots: Mutex<Slots>,
     shared: ArcSwap<Shared>,
     bans: ArcSwap<BanList>,
@@ -75,6 +78,7 @@ impl Directory {
         Self {
             settings,
             writer: Mutex::default(),
+            generation: AtomicU64::new(0),
             slots: Mutex::default(),
             shared: ArcSwap::default(),
             bans: ArcSwap::default(),
@@ -125,6 +129,14 @@ impl Directory {
     pub fn age(&self, account: &Account, now: Now) -> Option<Duration> {
         let age = |until| now.monotonic.saturating_sub(until);
         account.is_decided().then(|| self.link.vouched_until(account.stamp).map_or(Duration::ZERO, age))
+    }
+
+    /// Returns a number that is another one after the account of any live client has changed.
+    ///
+    /// What a live client's account was read to say after the number was read holds as long as the number stays the same.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Returns the slot of `identity`, making one that knows nothing where there is none.

@@ -38,6 +38,7 @@ pub use settings::{Anonymous, GateSettings, LoginSettings, StoreDown};
 
 use admission::{Against, Outcome};
 use effect::Effects;
+use hello::Claim;
 use login::{Login, Verified};
 
 /// Decides about clients.
@@ -74,6 +75,12 @@ impl Gate {
     /// Replaces the settings of logins.
     pub fn reload(&self, login: LoginSettings) {
         self.login.store(Arc::new(login));
+    }
+
+    /// Returns why the settings, as they are now, refuse what `hello` shows; the store has no part in it.
+    #[must_use]
+    pub fn refusal_by_settings(&self, hello: &Hello, now: Now) -> Option<Refusal> {
+        Claim::of(hello, &self.login.load(), now).err()
     }
 
     /// Returns what to do while the store can't be asked.

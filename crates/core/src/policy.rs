@@ -4,7 +4,7 @@
 //! A denial in any of them beats every allowance, no rule means no, and a key that can't be read denies everything.
 //! A check is a look-up in memory: it allocates nothing, takes no lock, and its work is bounded by the number of rules.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::access::Access;
 use crate::key::Key;
@@ -14,17 +14,22 @@ use crate::rules::{MAX_LEVELS, RuleSet};
 use crate::topic::{TopicFilter, TopicName};
 
 mod decision;
+mod latest;
 #[cfg(test)]
 mod model;
 
 pub use crate::rules::Who;
 pub use decision::{Decision, Explanation, Reason};
+pub use latest::Latest;
 
-/// What one user may do.
-#[derive(Clone, Debug, Default)]
-pub struct Policy {
+/// What one user may do; users with the same rules can share one.
+#[derive(Clone, Debug)]
+pub struct Policy(Arc<Layers>);
+
+#[derive(Debug, Default)]
+struct Layers {
     superuser: bool,
-    layers: Box<[Layer]>,
+    list: Box<[Layer]>,
     /// The first layer that denies everything.
     closed: Option<u16>,
     /// Whether some rule has more levels than a shallow search reads.
@@ -44,28 +49,46 @@ const SHALLOW: usize = 8;
 /// Levels that are read at most: as many as rules may have, and whether there is one more.
 const DEEP: usize = MAX_LEVELS + 1;
 
+impl Default for Policy {
+    /// Returns the policy that allows nothing.
+    fn default() -> Self {
+        static NOTHING: LazyLock<Policy> = LazyLock::new(|| Policy(Arc::default()));
+        NOTHING.clone()
+    }
+}
+
 impl Policy {
     /// Returns the policy of a user from the rules that apply, each with the key that holds them.
     ///
     /// The order decides nothing but which rule an explanation names.
     #[must_use]
     pub fn new(superuser: bool, layers: impl IntoIterator<Item = (Key, Arc<RuleSet>)>) -> Self {
-        let layers: Box<[Layer]> =
-            layers.into_iter().map(|(origin, rules)| Layer { origin, says: rules.speaks(), rules }).collect();
-        let closed = layers.iter().position(|layer| layer.rules.is_closed()).map(layer_number);
-        let deep = layers.iter().any(|layer| layer.rules.depth() >= SHALLOW);
-        Self { superuser, layers, closed, deep }
+        let list: Box<[Layer]> = layers.into_iter().map(|(origin, rules)| Layer { origin, says: rules.speaks(), rules }).collect();
+        let closed = list.iter().position(|layer| layer.rules.is_closed()).map(layer_number);
+        let deep = list.iter().any(|layer| layer.rules.depth() >= SHALLOW);
+        Self(Arc::new(Layers { superuser, list, closed, deep }))
+    }
+
+    /// Returns whether both are one in memory; if so, they decide the same.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Returns where the policy lies, as long as it lives.
+    fn place(&self) -> usize {
+        Arc::as_ptr(&self.0) as usize
     }
 
     /// Returns whether the user may do everything.
     #[must_use]
     pub fn is_superuser(&self) -> bool {
-        self.superuser
+        self.0.superuser
     }
 
     /// Returns the keys that the policy was made from.
     pub fn origins(&self) -> impl Iterator<Item = &Key> {
-        self.layers.iter().map(|layer| &layer.origin)
+        self.0.list.iter().map(|layer| &layer.origin)
     }
 
     /// Decides whether the client may do `access` with `topic`. Allocates nothing.
@@ -73,10 +96,15 @@ impl Policy {
         if let Some(decision) = self.without_rules(topic.as_str()) {
             return decision;
         }
-        if self.deep { self.search_deep(access, topic.as_str(), who) } else { self.search::<SHALLOW>(access, topic.as_str(), who) }
+        if self.0.deep {
+            self.search_deep(access, topic.as_str(), who)
+        } else {
+            self.search::<SHALLOW>(access, topic.as_str(), who)
+        }
     }
 
-    /// Decides whether the client may hold a subscription to `filter`. Allocates nothing.
+    /// Decides whether the client may hold a subscription to `filter`. Allocates nothing;
+    /// that the client's names had a part in it is taken for granted.
     ///
     /// It may where a rule that allows to subscribe covers all of `filter`, and no rule that denies it shares a topic with
     /// `filter`: a subscription to `#` opens nothing that a denial closes.
@@ -87,18 +115,18 @@ impl Policy {
         }
         let want = Mask::deny(Access::Subscribe);
         let mut levels = Levels::<DEEP>::new(filter.as_str());
-        for (index, layer) in self.layers.iter().enumerate().filter(|(_, layer)| layer.says.meets(want)) {
+        for (index, layer) in self.0.list.iter().enumerate().filter(|(_, layer)| layer.says.meets(want)) {
             if let Some(rule) = layer.rules.overlapping(&mut levels, who, want) {
-                return Decision::denied(Reason::Rule { layer: layer_number(index), rule });
+                return Decision::denied(Reason::Rule { layer: layer_number(index), rule }).personal(true);
             }
         }
         let want = Mask::allow(Access::Subscribe);
-        for (index, layer) in self.layers.iter().enumerate().filter(|(_, layer)| layer.says.meets(want)) {
+        for (index, layer) in self.0.list.iter().enumerate().filter(|(_, layer)| layer.says.meets(want)) {
             if let Some(rule) = layer.rules.covering(&mut levels, who, want).allow {
-                return Decision::allowed(Reason::Rule { layer: layer_number(index), rule });
+                return Decision::allowed(Reason::Rule { layer: layer_number(index), rule }).personal(true);
             }
         }
-        Decision::denied(Reason::NoRule)
+        Decision::denied(Reason::NoRule).personal(true)
     }
 
     /// Returns where a decision of this policy comes from; `None` where no key decided it.
@@ -109,15 +137,15 @@ impl Policy {
             Reason::Closed { layer } => (layer, None),
             Reason::Superuser | Reason::NoRule | Reason::TooManyLevels => return None,
         };
-        let layer = self.layers.get(usize::from(layer))?;
+        let layer = self.0.list.get(usize::from(layer))?;
         Some(Explanation { key: &layer.origin, rule: number.and_then(|number| layer.rules.rule(number)) })
     }
 
     fn without_rules(&self, topic: &str) -> Option<Decision> {
-        if self.superuser {
+        if self.0.superuser {
             return Some(Decision::allowed(Reason::Superuser));
         }
-        if let Some(layer) = self.closed {
+        if let Some(layer) = self.0.closed {
             return Some(Decision::denied(Reason::Closed { layer }));
         }
         // Levels are at most one more than bytes, so almost no topic needs counting.
@@ -136,13 +164,15 @@ impl Policy {
         let denials = Mask::deny(access);
         let mut want = denials.or(Mask::allow(access));
         let mut decision = Decision::denied(Reason::NoRule);
-        for (index, layer) in self.layers.iter().enumerate() {
+        let mut personal = false;
+        for (index, layer) in self.0.list.iter().enumerate() {
             if !layer.says.meets(want) {
                 continue;
             }
             let found = layer.rules.matching(&mut levels, who, want);
+            personal |= found.personal;
             if let Some(rule) = found.deny {
-                return Decision::denied(Reason::Rule { layer: layer_number(index), rule });
+                return Decision::denied(Reason::Rule { layer: layer_number(index), rule }).personal(personal);
             }
             if let Some(rule) = found.allow {
                 decision = Decision::allowed(Reason::Rule { layer: layer_number(index), rule });
@@ -150,7 +180,7 @@ impl Policy {
                 want = denials;
             }
         }
-        decision
+        decision.personal(personal)
     }
 }
 

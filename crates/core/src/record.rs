@@ -3,6 +3,8 @@
 //! Every field is judged by itself: one that can't be read is reported as a flaw and falls to its safe side
 //! (no password, not a superuser, disabled, no login), never to the open one.
 
+use std::sync::Arc;
+
 use crate::entry::Fields;
 use crate::name::{ClientId, GroupName, Shown, Username};
 use crate::password::StoredPassword;
@@ -22,7 +24,7 @@ pub struct UserRecord {
     /// Whether the user may log in.
     pub enabled: bool,
     /// The groups whose rules apply, in order, each once.
-    pub groups: Box<[GroupName]>,
+    pub groups: Arc<[GroupName]>,
     /// Which client identifiers the user may connect with.
     pub client_id: Option<ClientPattern>,
     /// What SCRAM-SHA-256 needs.
@@ -75,7 +77,7 @@ fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-fn parse_groups(text: &str) -> Result<Box<[GroupName]>, String> {
+fn parse_groups(text: &str) -> Result<Arc<[GroupName]>, String> {
     let mut groups: Vec<GroupName> = Vec::new();
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let group = name.parse().map_err(|error| format!("{error}"))?;

@@ -142,6 +142,12 @@ impl RuleSet {
         self.closed
     }
 
+    /// Returns whether the set decides anything.
+    #[must_use]
+    pub fn decides(&self) -> bool {
+        !self.is_empty() || self.closed
+    }
+
     /// Returns how many fields had a flaw.
     #[must_use]
     pub fn flaws(&self) -> usize {

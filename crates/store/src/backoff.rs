@@ -3,6 +3,9 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+/// How long something has to hold until it counts as working.
+const STEADY: Duration = Duration::from_secs(10);
+
 /// Waits that double up to a bound, each made shorter by up to a half so that nodes don't come back in step.
 #[derive(Debug)]
 pub struct Backoff {
@@ -36,9 +39,13 @@ impl Backoff {
         wait - wait * u32::try_from(share).unwrap_or(0) / 1024
     }
 
-    /// Begins anew: it has worked.
-    pub fn reset(&mut self) {
-        self.next = self.least;
+    /// Begins anew if what was tried has held for so long that another try at once makes no storm.
+    ///
+    /// A server that takes connections and then refuses the first question would be asked without end otherwise.
+    pub fn held(&mut self, time: Duration) {
+        if time >= STEADY {
+            self.next = self.least;
+        }
     }
 }
 
@@ -53,7 +60,9 @@ mod tests {
             let wait = backoff.wait();
             assert!(wait <= Duration::from_millis(most) && wait >= Duration::from_millis(most / 2), "{wait:?} of {most}");
         }
-        backoff.reset();
+        backoff.held(STEADY / 2);
+        assert!(backoff.wait() > Duration::from_millis(100), "it didn't hold");
+        backoff.held(STEADY);
         assert!(backoff.wait() <= Duration::from_millis(100));
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use midge_core::entry::{Entry, Fields};
 use midge_core::key::{Key, KeySpace};
@@ -83,7 +83,7 @@ impl Backend for Embedded {
     fn watch(&self) -> Result<Box<dyn Watch>, StoreError> {
         let (sender, changes) = channel();
         self.shared.watches.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
-        Ok(Box::new(LocalWatch { changes }))
+        Ok(Box::new(LocalWatch { changes, heard_until: Instant::now() }))
     }
 
     fn key_space(&self) -> &KeySpace {
@@ -285,22 +285,22 @@ impl Store for Handle {
         Ok((keys.filter(|key| KeyKind::of(key) == Some(kind)).collect(), more))
     }
 
-    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
+    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<Written, StoreError> {
         let name = self.shared.settings.keys.render(key);
         let transaction = self.shared.database.begin_write().map_err(away)?;
         {
             let mut table = transaction.open_table(ENTRIES).map_err(away)?;
             let content = table.get(name.as_str()).map_err(away)?.and_then(|bytes| Content::decode(bytes.value()));
-            let Some(Content::Hash(mut fields)) = content else { return Ok(false) };
+            let Some(Content::Hash(mut fields)) = content else { return Ok(Written::Count(0)) };
             if fields.get(field).is_none_or(|value| value != old) {
-                return Ok(false);
+                return Ok(Written::Count(0));
             }
             fields.insert(field.to_vec(), new.to_vec());
             table.insert(name.as_str(), Content::Hash(fields).encode().as_slice()).map_err(away)?;
         }
         transaction.commit().map_err(away)?;
         self.announce(std::iter::once(key));
-        Ok(true)
+        Ok(Written::Count(1))
     }
 
     fn ping(&mut self) -> Result<(), StoreError> {
@@ -388,15 +388,21 @@ impl Handle {
 
 struct LocalWatch {
     changes: Receiver<Change>,
+    heard_until: Instant,
 }
 
 impl Watch for LocalWatch {
     fn next(&mut self, wait: Duration) -> Result<Vec<Change>, StoreError> {
+        self.heard_until = Instant::now();
         match self.changes.recv_timeout(wait) {
             Ok(change) => Ok(std::iter::once(change).chain(self.changes.try_iter()).collect()),
             Err(RecvTimeoutError::Timeout) => Ok(Vec::new()),
             Err(RecvTimeoutError::Disconnected) => Err(StoreError::Away("the store was closed".to_owned())),
         }
+    }
+
+    fn heard_until(&self) -> Instant {
+        self.heard_until
     }
 
     fn mode(&self) -> WatchMode {

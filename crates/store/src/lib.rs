@@ -11,7 +11,7 @@ pub mod service;
 mod url;
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use midge_core::entry::{Entry, Fields};
 use midge_core::key::{Key, KeySpace};
@@ -80,7 +80,7 @@ impl Write {
 /// What a write came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// How many fields were added or removed, whether a key was removed (1 or 0), a counter's new value; 1 for a string.
+    /// How many fields were added or removed, whether a key was removed or a field replaced (1 or 0), a counter's new value; 1 for a string.
     Count(u64),
     /// This one write was refused: the key holds another type, or may not be written.
     Failed(String),
@@ -185,11 +185,11 @@ pub trait Store: Send {
         Ok(())
     }
 
-    /// Replaces the value of a field, if it is still `old`; returns whether it did. Nobody else's change comes in between.
+    /// Replaces the value of a field, if it is still `old`; counts 1 where it did. Nobody else's change comes in between.
     ///
     /// # Errors
-    /// No answer, or the key can't be written; the field may have been replaced.
-    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<bool, StoreError>;
+    /// No answer, or not all of it; the field may have been replaced.
+    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<Written, StoreError>;
 
     /// Asks whether the store is there.
     ///
@@ -240,6 +240,9 @@ pub trait Watch: Send {
     /// # Errors
     /// Changes may have been missed; another watch has to be opened.
     fn next(&mut self, wait: Duration) -> Result<Vec<Change>, StoreError>;
+
+    /// Returns a moment whose past has been told of: by name, or as [`Change::Everything`] where all was lost.
+    fn heard_until(&self) -> Instant;
 
     /// Returns how it learns of changes.
     fn mode(&self) -> WatchMode;

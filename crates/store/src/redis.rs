@@ -81,6 +81,9 @@ struct Connected {
 /// What the two answers to one item were.
 type Answers = Result<[Value; 2], RedisError>;
 
+/// Whether a field was replaced, or which command was refused.
+type Replaced = Result<bool, (&'static str, RedisError)>;
+
 impl Connected {
     /// Sends two commands per item to whoever has its key, all of one server in one pipeline, and reads all answers.
     fn ask<T, A>(
@@ -123,8 +126,51 @@ impl Connected {
             self.nodes.look_again()?;
             missing = moved;
         }
-        Err(StoreError::Away("the cluster is moving its keys".to_owned()))
+        Err(moving())
     }
+
+    /// Replaces a field in a transaction; returns whether it did, or the command that was refused and why.
+    fn replace_once(&mut self, name: &str, field: &[u8], old: &[u8], new: &[u8]) -> Result<Replaced, StoreError> {
+        let node = self.nodes.of(name)?;
+        let mut look = ::redis::pipe();
+        look.cmd("WATCH").arg(name).cmd("HGET").arg(name).arg(field).cmd("MULTI");
+        let mut looked = self.nodes.query(node, &look)?.into_iter().zip(["WATCH", "HGET", "MULTI"]);
+        let mut next = || looked.next().map(|(answer, command)| answer.map_err(|error| (command, error))).ok_or_else(incomplete);
+        let (watched, found, begun) = (next()?, next()?, next()?);
+        let in_transaction = begun.is_ok();
+        let may = match (watched, found, begun) {
+            (Err(refused), _, _) | (_, Err(refused), _) | (_, _, Err(refused)) => Err(refused),
+            (_, Ok(found), _) => Ok(found == Value::BulkString(old.to_vec())),
+        };
+        if !in_transaction {
+            return Ok(may);
+        }
+        // An empty transaction takes the watch back, and needs no right of its own. One that is refused is over as well.
+        let mut change = ::redis::pipe();
+        if matches!(may, Ok(true)) {
+            change.cmd("HSET").arg(name).arg(field).arg(new);
+        }
+        let mut changed = self.nodes.query(node, change.cmd("EXEC"))?;
+        let executed = changed.pop().ok_or_else(incomplete)?;
+        let queued = changed.pop();
+        if !matches!(may, Ok(true)) {
+            return Ok(may);
+        }
+        Ok(match (queued, executed) {
+            (Some(Err(error)), _) => Err(("HSET", error)),
+            (_, Err(error)) => Err(("EXEC", error)),
+            (_, Ok(Value::Nil)) => Ok(false),
+            (_, Ok(Value::Array(results))) => match results.into_iter().next() {
+                Some(Value::ServerError(error)) => Err(("HSET", error.into())),
+                result => Ok(result.is_some()),
+            },
+            (_, Ok(_)) => return Err(StoreError::Away("the answer is of an unknown form".to_owned())),
+        })
+    }
+}
+
+fn moving() -> StoreError {
+    StoreError::Away("the cluster is moving its keys".to_owned())
 }
 
 fn incomplete() -> StoreError {
@@ -159,21 +205,17 @@ impl Store for Connected {
         Ok((keys.collect(), next))
     }
 
-    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
+    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<Written, StoreError> {
         let name = self.nodes.keys().render(key);
-        let node = self.nodes.of(&name)?;
-        let mut look = ::redis::pipe();
-        look.cmd("WATCH").arg(&name).cmd("HGET").arg(&name).arg(field);
-        let [_, found] = pair(&mut self.nodes.query(node, &look)?.into_iter())?.map_err(|error| classify(&error))?;
-        let mut change = ::redis::pipe();
-        if found != Value::BulkString(old.to_vec()) {
-            self.nodes.query_one::<Value>(node, &::redis::cmd("UNWATCH"))?;
-            return Ok(false);
+        for _ in 0..MOVES {
+            match self.replace_once(&name, field, old, new)? {
+                Ok(replaced) => return Ok(Written::Count(u64::from(replaced))),
+                Err((_, error)) if is_move(&error) || is_ask(&error) => self.nodes.look_again()?,
+                Err((_, error)) if is_away(&error) => return Err(classify(&error)),
+                Err((command, error)) => return Ok(Written::Failed(format!("{command} is refused: {}", commands::said(&error)))),
+            }
         }
-        change.cmd("MULTI").cmd("HSET").arg(&name).arg(field).arg(new).cmd("EXEC");
-        let answers = self.nodes.query(node, &change)?.into_iter().collect::<RedisResult<Vec<Value>>>();
-        let answers = answers.map_err(|error| classify(&error))?;
-        Ok(answers.last().is_some_and(|answer| *answer != Value::Nil))
+        Err(moving())
     }
 
     fn ping(&mut self) -> Result<(), StoreError> {
@@ -209,8 +251,8 @@ fn is_away(error: &RedisError) -> bool {
 fn classify(error: &RedisError) -> StoreError {
     let text = match (error.is_timeout(), error.code(), error.detail()) {
         (true, _, _) => "no answer in time".to_owned(),
-        (false, Some(code), Some(detail)) => format!("{code} {detail}"),
-        _ => error.to_string(),
+        (false, Some(_), Some(_)) => commands::said(error),
+        _ => commands::without_arguments(&error.to_string()).to_owned(),
     };
     let refused = matches!(
         error.kind(),

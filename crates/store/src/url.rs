@@ -104,6 +104,12 @@ pub enum StoreUrlError {
 }
 
 impl StoreUrl {
+    /// Returns whether the store is a directory, which is held open from [`crate::open`] on.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        matches!(self.place, Place::Directory(_))
+    }
+
     /// Replaces name and password by those given apart.
     #[must_use]
     pub fn with_credentials(mut self, user: Option<&str>, password: Option<&str>) -> Self {

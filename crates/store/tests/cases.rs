@@ -211,11 +211,12 @@ fn wrong_types(store: &mut dyn Store) {
 
 fn replacing(store: &mut dyn Store) {
     let key = user("replaced");
-    assert!(!store.replace_field(&key, b"password", b"old", b"new").unwrap());
+    assert_eq!(store.replace_field(&key, b"password", b"old", b"new").unwrap(), Written::Count(0));
     assert_eq!(read_one(store, &key), Entry::Missing);
     write_one(store, Write::SetFields(key.clone(), fields(&[(b"password", b"old"), (b"other", b"x")])));
-    for (old, new, expected) in [("wrong", "a", false), ("old", "new", true), ("old", "late", false)] {
-        assert_eq!(store.replace_field(&key, b"password", old.as_bytes(), new.as_bytes()).unwrap(), expected, "{old} to {new}");
+    for (old, new, expected) in [("wrong", "a", 0), ("old", "new", 1), ("old", "late", 0)] {
+        let written = store.replace_field(&key, b"password", old.as_bytes(), new.as_bytes()).unwrap();
+        assert_eq!(written, Written::Count(expected), "{old} to {new}");
     }
     assert_eq!(read_one(store, &key), Entry::Hash(fields(&[(b"other", b"x"), (b"password", b"new")])));
 }
@@ -343,7 +344,7 @@ fn tls_with_a_client_certificate() {
 
 /// All that a store is asked to do, and nothing else.
 const RIGHTS: &str = "on >se:cr@et resetkeys ~midge:* resetchannels -@all +ping +exists +hgetall +hget +hset +hdel +get +set +del \
-                      +incr +pttl +pexpire +scan +watch +unwatch +multi +exec +client|tracking";
+                      +incr +pttl +pexpire +scan +watch +multi +exec +client|tracking";
 
 #[test]
 fn a_user_with_no_more_rights_than_needed() {
@@ -372,6 +373,75 @@ fn a_user_with_no_more_rights_than_needed() {
     assert!(matches!(refused, Err(StoreError::Refused(_))), "what may not be read is no word about the user: {refused:?}");
 }
 
+/// Adds the user `midge` with [`RIGHTS`] and `more` to each server; an access control list is replicated nowhere.
+fn grant<'s>(servers: impl IntoIterator<Item = &'s RedisServer>, more: &str) {
+    for server in servers {
+        let words = ["ACL", "SETUSER", "midge"].into_iter().chain(RIGHTS.split_whitespace()).chain(more.split(' '));
+        server.cli(&words.collect::<Vec<_>>()).unwrap();
+    }
+}
+
+fn nothing_was_refused<'s>(servers: impl IntoIterator<Item = &'s RedisServer>) {
+    for server in servers {
+        assert_eq!(server.cli(&["ACL", "LOG"]).unwrap().trim(), "", "port {}", server.port());
+    }
+}
+
+#[test]
+fn a_user_with_no_more_rights_than_needed_behind_sentinel() {
+    let mut group = RedisSentinel::start(RedisVersion::Redis7, 1).unwrap();
+    grant([&group.master, &group.replica], "+role");
+    let sentinel = "ACL SETUSER finder on >other resetchannels -@all +sentinel|get-master-addr-by-name";
+    group.sentinels[0].cli(&sentinel.split(' ').collect::<Vec<_>>()).unwrap();
+    let finder = |password| format!("sentinel_user=finder&sentinel_password={password}");
+    let url = |password| {
+        let (port, name) = (group.ports()[0], RedisSentinel::NAME);
+        format!("redis+sentinel://midge:se%3Acr%40et@127.0.0.1:{port}/{name}?{}", finder(password))
+    };
+    let (right, wrong) = (url("other"), url("wrong"));
+    run(&right, "midge:");
+    nothing_was_refused([&group.master, &group.sentinels[0]]);
+    let Err(error) = open(&wrong, "midge:").connect() else { panic!("a wrong password should not do") };
+    assert!(!error.is_away() && !error.to_string().contains("wrong"), "{error}");
+    group.fail_over().unwrap();
+    group.replica.cli(&["FLUSHALL"]).unwrap();
+    run(&right, "midge:");
+    nothing_was_refused([&group.replica]);
+}
+
+#[test]
+fn a_user_with_no_more_rights_than_needed_in_a_cluster() {
+    let cluster = RedisCluster::start(RedisVersion::Redis7).unwrap();
+    grant(&cluster.nodes, "+cluster|slots +asking");
+    let url = format!("redis+cluster://midge:se%3Acr%40et@{}", hosts(&cluster.ports()));
+    run(&url, "midge:");
+    moving_slots(&cluster, &url);
+    nothing_was_refused(&cluster.nodes);
+}
+
+#[test]
+fn a_user_who_may_only_read() {
+    let server = redis7().acl_user("reader", "on >secret ~midge:* &* +@all -@write -@transaction").start().unwrap();
+    server.cli(&["HSET", "midge:user:{a}", "password", "old"]).unwrap();
+    for (rights, lacks) in [("-@write -@transaction", "watch"), ("+watch", "unwatch"), ("+unwatch +multi +exec", "hset")] {
+        server.cli(&[&["ACL", "SETUSER", "reader"], &*rights.split(' ').collect::<Vec<_>>()].concat()).unwrap();
+        let mut store = open(&format!("redis://reader:secret@127.0.0.1:{}", server.port()), "midge:").connect().unwrap();
+        for _ in 0..2 {
+            let replaced = store.replace_field(&user("a"), b"password", b"old", b"new").unwrap();
+            assert!(
+                matches!(&replaced, Written::Failed(why) if why.contains(lacks) || lacks == "unwatch"),
+                "{lacks}: {replaced:?}"
+            );
+            assert!(matches!(write_one(store.as_mut(), Write::Remove(user("a"))), Written::Failed(_)));
+            assert_eq!(
+                read_one(store.as_mut(), &user("a")),
+                Entry::Hash(fields(&[(b"password", b"old")])),
+                "the connection still serves"
+            );
+        }
+    }
+}
+
 #[test]
 fn password_and_database() {
     let server = redis7().password("se/cret").start().unwrap();
@@ -395,6 +465,28 @@ fn cluster() {
     let url = format!("redis+cluster://{}", hosts(&cluster.ports()));
     run(&url, GLOB_PREFIX);
     moving_slots(&cluster, &url);
+}
+
+#[test]
+fn a_cluster_and_a_sentinel_need_little_more_rights() {
+    let login = "midge:se%3Acr%40et@";
+    let grant = |server: &RedisServer, user: &str, rights: &str| {
+        let words: Vec<&str> = ["ACL", "SETUSER", user].into_iter().chain(rights.split_whitespace()).collect();
+        assert_eq!(server.cli(&words).unwrap(), "OK", "{words:?}");
+    };
+    let cluster = RedisCluster::start(RedisVersion::Redis7).unwrap();
+    for node in &cluster.nodes {
+        grant(node, "midge", &format!("{RIGHTS} +cluster|slots +asking"));
+    }
+    let url = format!("redis+cluster://{login}{}", hosts(&cluster.ports()));
+    run(&url, "midge:");
+    moving_slots(&cluster, &url);
+
+    let group = RedisSentinel::start(RedisVersion::Redis7, 1).unwrap();
+    grant(&group.master, "midge", &format!("{RIGHTS} +role"));
+    grant(&group.sentinels[0], "asker", "on >pass -@all +sentinel|get-master-addr-by-name");
+    let asker = "sentinel_user=asker&sentinel_password=pass";
+    run(&format!("redis+sentinel://{login}{}/{}?{asker}", hosts(&group.ports()), RedisSentinel::NAME), "midge:");
 }
 
 fn hosts(ports: &[u16]) -> String {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use midge_core::entry::Fields;
 use midge_core::key::{Key, KeySpace, ShieldTarget};
-use midge_store::{Backend, Change, StoreError, StoreSettings, StoreUrl, Watch, WatchMode, WatchPolicy, Write};
+use midge_store::{Backend, Change, StoreError, StoreSettings, StoreUrl, Watch, WatchMode, WatchPolicy, Write, Written};
 use midge_testkit::{FaultProxy, Mode, RedisBuilder, RedisCluster, RedisSentinel, RedisServer, RedisVersion, until};
 
 /// Generous: the promise is a second on a machine that does nothing else.
@@ -235,7 +235,7 @@ fn the_embedded_store_tells_every_watch() {
         assert_eq!(watch.next(SEEN).unwrap(), [Change::Key(alice.clone()), Change::Key(Key::AllAcl)]);
     }
     drop(one);
-    assert!(backend.connect().unwrap().replace_field(&alice, b"a", b"1", b"2").unwrap());
+    assert_eq!(backend.connect().unwrap().replace_field(&alice, b"a", b"1", b"2").unwrap(), Written::Count(1));
     assert_eq!(two.next(SEEN).unwrap(), [Change::Key(alice)]);
     assert_eq!(two.next(Duration::ZERO).unwrap(), []);
 }

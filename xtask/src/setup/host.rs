@@ -13,9 +13,14 @@ struct Tool {
     packages: &'static [&'static str],
 }
 
+/// A part of `docker.io` before Debian 13.
+const DOCKER_CLI: &str = "docker-cli";
+
+const COMPILER: Tool = Tool { present: || shell::has("cc") && shell::has("nm"), packages: &["gcc", "libc6-dev", "binutils"] };
 const LIBCLANG: Tool = Tool { present: has_libclang, packages: &["libclang-dev"] };
 
 const TOOLS: &[Tool] = &[
+    COMPILER,
     LIBCLANG,
     Tool { present: || Path::new("/usr/include/mosquitto_plugin.h").exists(), packages: &["libmosquitto-dev", "mosquitto-dev"] },
     Tool {
@@ -23,12 +28,11 @@ const TOOLS: &[Tool] = &[
         present: || shell::has("valgrind") && Path::new("/usr/lib/debug/.build-id").exists(),
         packages: &["valgrind", "libc6-dbg"],
     },
-    Tool { present: || shell::has("cc") && shell::has("nm"), packages: &["gcc", "libc6-dev", "binutils"] },
     Tool { present: || shell::has("openssl"), packages: &["openssl", "ca-certificates"] },
     Tool { present: has_venv, packages: &["python3-venv"] },
     Tool {
-        present: || ["dockerd", "docker", "docker-compose", "iptables"].into_iter().all(shell::has),
-        packages: &["docker.io", "docker-compose", "iptables"],
+        present: || ["dockerd", "docker", "docker-compose", "iptables", "ip"].into_iter().all(shell::has),
+        packages: &["docker.io", DOCKER_CLI, "docker-compose", "iptables", "iproute2"],
     },
     Tool { present: || shell::has("debootstrap"), packages: &["debootstrap"] },
 ];
@@ -41,28 +45,32 @@ pub(super) fn tools() -> Result<()> {
     provide(TOOLS)
 }
 
-/// Installs libclang, which the plugin's build script reads headers with.
+/// Installs a linker, and libclang, which the plugin's build script reads headers with.
 ///
 /// # Errors
 /// As [`tools`].
-pub(crate) fn libclang() -> Result<()> {
-    provide(&[LIBCLANG])
+pub(crate) fn build_tools() -> Result<()> {
+    provide(&[COMPILER, LIBCLANG])
 }
 
 fn provide(tools: &[Tool]) -> Result<()> {
-    let missing: Vec<&str> = tools.iter().filter(|tool| !(tool.present)()).flat_map(|tool| tool.packages.iter().copied()).collect();
+    let mut missing: Vec<&str> =
+        tools.iter().filter(|tool| !(tool.present)()).flat_map(|tool| tool.packages.iter().copied()).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let advice = format!("apt-get update && apt-get install -y {}", missing.join(" "));
     if !shell::has("apt-get") {
-        bail!("missing: {}; on Debian: {advice}", missing.join(", "));
+        bail!("missing: the Debian packages {}, or what corresponds to them here", missing.join(", "));
     }
-    if shell::output(Command::new("id").arg("-u"))?.trim() != "0" {
-        bail!("missing: {}; run: sudo sh -c '{advice}'", missing.join(", "));
+    let root = shell::output(Command::new("id").arg("-u"))?.trim() == "0";
+    if root {
+        shell::output(Command::new("apt-get").arg("update"))?;
+    }
+    missing.retain(|package| *package != DOCKER_CLI || is_offered(package));
+    if !root {
+        bail!("missing: {0}; run: sudo sh -c 'apt-get update && apt-get install -y {1}'", missing.join(", "), missing.join(" "));
     }
     println!("setup: installing {}", missing.join(" "));
-    shell::output(Command::new("apt-get").arg("update"))?;
     shell::output(
         Command::new("apt-get")
             .args(["install", "-y", "--no-install-recommends"])
@@ -70,6 +78,10 @@ fn provide(tools: &[Tool]) -> Result<()> {
             .env("DEBIAN_FRONTEND", "noninteractive"),
     )?;
     Ok(())
+}
+
+fn is_offered(package: &str) -> bool {
+    Command::new("apt-cache").args(["show", package]).output().is_ok_and(|done| done.status.success())
 }
 
 fn has_venv() -> bool {

@@ -141,23 +141,17 @@ impl Account {
         let standing = standing_of(identity, &record.value);
         let groups = groups_of(identity, &record.value);
         let mut stamp = shared.everyone.stamp;
-        let mut layers = Vec::with_capacity(groups.len() + 2);
+        let mut own = None;
         if let Some(name) = &identity.user {
             stamp = stamp.and(record.stamp).and(rules.stamp);
-            layers.push((Key::UserAcl(name.clone()), rules.value.clone()));
+            own = rules.value.decides().then(|| (Key::UserAcl(name.clone()), rules.value.clone()));
         }
-        for group in groups {
-            // With the name that all its members share.
-            let known = shared.groups.get_key_value(&group);
-            stamp = stamp.and(known.map(|(_, part)| part.stamp).unwrap_or_default());
-            layers.extend(known.map(|(name, part)| (Key::GroupAcl(name.clone()), part.value.clone())));
+        for group in &groups {
+            stamp = stamp.and(shared.groups.get(group).map(|part| part.stamp).unwrap_or_default());
         }
-        layers.push((Key::AllAcl, shared.everyone.value.clone()));
-        // A set without rules decides nothing; kept, it would cost every account the room.
-        layers.retain(|(_, rules)| !rules.is_empty() || rules.is_closed());
         let superuser = matches!(&record.value, RecordState::Known(record) if record.superuser);
         let policy = match standing {
-            Standing::Active if stamp.epoch != 0 => Policy::new(superuser, layers),
+            Standing::Active if stamp.epoch != 0 => shared.policy(superuser, own, &groups),
             _ => Policy::default(),
         };
         Self { record, rules, policy, standing, stamp }

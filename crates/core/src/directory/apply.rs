@@ -3,8 +3,10 @@
 //! All that was read together counts together: each account is replaced once per batch,
 //! so nobody meets a user's new record beside the old rules. Content that is the same as before is not compiled again.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock, PoisonError};
 
 use super::Directory;
@@ -34,7 +36,7 @@ struct News<'a, T> {
     entry: &'a Entry,
     print: u64,
     stamp: Stamp,
-    parse: fn(&Entry) -> (T, Vec<String>),
+    parse: &'a dyn Fn(&Entry) -> (T, Vec<String>),
     parsed: Option<T>,
     flaws: Vec<String>,
 }
@@ -100,9 +102,10 @@ impl Directory {
     ///
     /// Only the store's worker calls this, in the order in which it read.
     pub fn apply(&self, read: &[(Key, Entry)], now: Now) -> Vec<FlawedKey> {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let lists = RefCell::new(self.writer.lock().unwrap_or_else(PoisonError::into_inner));
+        let parse_record = |entry: &Entry| record_of(entry, |list| lists.borrow_mut().share(list));
         self.link.see(now);
-        let mut batch = self.batch(read, now);
+        let mut batch = self.batch(read, now, &parse_record);
         let shared_news = self.apply_shared(&mut batch);
         let slots: Vec<Arc<Slot>> = {
             let slots = self.lock_slots();
@@ -135,7 +138,7 @@ impl Directory {
         let shared = self.shared.load();
         let mut groups = HashSet::new();
         for (key, entry) in read {
-            if let (Key::User(_), (RecordState::Known(record), _)) = (key, record_of(entry)) {
+            if let (Key::User(_), (RecordState::Known(record), _)) = (key, record_of(entry, |list| list)) {
                 groups.extend(record.groups.iter().filter(|group| !shared.groups.contains_key(*group)).cloned());
             }
         }
@@ -172,15 +175,20 @@ impl Directory {
         hasher.finish()
     }
 
-    fn batch<'a>(&self, read: &'a [(Key, Entry)], now: Now) -> Batch<'a> {
+    fn batch<'a>(
+        &self,
+        read: &'a [(Key, Entry)],
+        now: Now,
+        parse_record: &'a dyn Fn(&Entry) -> (RecordState, Vec<String>),
+    ) -> Batch<'a> {
         let stamp = Stamp::new(self.link.epoch(), now.monotonic);
         let mut batch = Batch::default();
         for (key, entry) in read {
             let print = self.print(entry);
-            let rules = || News { key, entry, print, stamp, parse: rules_of, parsed: None, flaws: Vec::new() };
+            let rules = || News { key, entry, print, stamp, parse: &rules_of, parsed: None, flaws: Vec::new() };
             match key {
                 Key::User(name) => {
-                    let record = News { key, entry, print, stamp, parse: record_of, parsed: None, flaws: Vec::new() };
+                    let record = News { key, entry, print, stamp, parse: parse_record, parsed: None, flaws: Vec::new() };
                     batch.users.entry(name).or_default().record = Some(record);
                 }
                 Key::UserAcl(name) => batch.users.entry(name).or_default().rules = Some(rules()),
@@ -235,8 +243,11 @@ impl Directory {
         // coming, they are a change themselves.
         let waits = changed && account.standing() == Standing::Active && !account.is_decided();
         slot.put(account);
-        if changed && !waits && slot.is_live() {
-            self.changes.account(slot);
+        if slot.is_live() {
+            self.generation.fetch_add(1, Ordering::Release);
+            if changed && !waits {
+                self.changes.account(slot);
+            }
         }
     }
 
@@ -266,11 +277,13 @@ impl Directory {
     }
 }
 
-fn record_of(entry: &Entry) -> (RecordState, Vec<String>) {
+/// Returns what a user's record says; `share` exchanges its list of groups for one that others have too.
+fn record_of(entry: &Entry, share: impl FnOnce(Arc<[GroupName]>) -> Arc<[GroupName]>) -> (RecordState, Vec<String>) {
     match entry {
         Entry::Missing => (RecordState::Missing, Vec::new()),
         Entry::Hash(fields) => {
-            let (record, flaws) = UserRecord::parse(fields);
+            let (mut record, flaws) = UserRecord::parse(fields);
+            record.groups = share(std::mem::take(&mut record.groups));
             (RecordState::Known(Arc::new(record)), flaws)
         }
         Entry::Text { .. } => (RecordState::Unreadable, vec!["is a string; a hash is expected".to_owned()]),

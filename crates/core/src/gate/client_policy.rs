@@ -91,7 +91,9 @@ impl ClientPolicy {
             .or_else(|| gate.banned(self.user(), &self.client, self.address, now))
     }
 
-    fn who(&self) -> Who<'_> {
+    /// Returns the names that stand in for placeholders.
+    #[must_use]
+    pub fn who(&self) -> Who<'_> {
         Who { username: self.user().map(Username::as_str), client_id: self.client.as_str() }
     }
 }

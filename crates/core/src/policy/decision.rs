@@ -13,17 +13,23 @@ pub struct Decision {
     pub allowed: bool,
     /// Why.
     pub reason: Reason,
+    /// Whether the client's names had a part in it. If not, the answer is the same for every client of the policy.
+    pub personal: bool,
 }
 
 impl Decision {
     /// Returns that the client may.
     pub fn allowed(reason: Reason) -> Self {
-        Self { allowed: true, reason }
+        Self { allowed: true, reason, personal: false }
     }
 
     /// Returns that the client may not.
     pub fn denied(reason: Reason) -> Self {
-        Self { allowed: false, reason }
+        Self { allowed: false, reason, personal: false }
+    }
+
+    pub(super) fn personal(self, personal: bool) -> Self {
+        Self { personal, ..self }
     }
 }
 

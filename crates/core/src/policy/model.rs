@@ -165,6 +165,18 @@ proptest! {
     }
 
     #[test]
+    fn what_is_not_personal_is_the_same_for_all(layers in layers(), topic in topic(), names in prop::array::uniform4(name())) {
+        let policy = policy(&layers);
+        for access in Access::ALL {
+            let [one, other] = [(names[0], names[1]), (names[2], names[3])].map(|(user, client)| {
+                policy.may(access, TopicName::new(&topic).unwrap(), &Who { username: Some(user), client_id: client })
+            });
+            prop_assert_eq!(one.personal, other.personal);
+            prop_assert!(one.personal || one == other, "{:?} and {:?}", one, other);
+        }
+    }
+
+    #[test]
     fn subscriptions_are_decided_as_the_list_says(layers in layers(), filter in filter(), user in prop::option::weighted(0.9, name()), client in name()) {
         let (policy, who) = (policy(&layers), Who { username: user, client_id: client });
         let expected = decide(&layers, Access::Subscribe, &filter, &who, covers, overlaps);

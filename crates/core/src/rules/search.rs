@@ -14,6 +14,8 @@ use super::trie::{NONE, Slot, Trie};
 pub(crate) struct Found {
     pub(crate) allow: Option<u32>,
     pub(crate) deny: Option<u32>,
+    /// Whether the client's names had a part in it; if not, others find the same.
+    pub(crate) personal: bool,
 }
 
 /// Looks in `trie` for one denial among `want`, or else for one allowance.
@@ -28,11 +30,15 @@ pub(super) fn search<const N: usize, const FILTER: bool>(
     want: Mask,
 ) -> Found {
     let Some(root) = trie.root() else { return Found::default() };
-    let mut search = Search::<N, FILTER> { trie, levels, who, want, allow: NONE, deny: NONE };
+    let mut search = Search::<N, FILTER> { trie, levels, who, want, allow: NONE, deny: NONE, personal: false };
     let reserved = search.levels.is_reserved();
     search.visit(root, 0, !reserved);
     let first = |chain: u32, says: Mask| (chain != NONE).then(|| first_of(rules, chain, says)).flatten();
-    Found { allow: first(search.allow, want.without(Mask::DENY)), deny: first(search.deny, want.and(Mask::DENY)) }
+    Found {
+        allow: first(search.allow, want.without(Mask::DENY)),
+        deny: first(search.deny, want.and(Mask::DENY)),
+        personal: search.personal,
+    }
 }
 
 /// Returns the first rule of a chain that says something of `want`.
@@ -52,6 +58,8 @@ struct Search<'s, 'a, 'l, const N: usize, const FILTER: bool> {
     allow: u32,
     /// The chain of rules that denies, or [`NONE`].
     deny: u32,
+    /// Whether placeholders were met.
+    personal: bool,
 }
 
 impl<'s, const N: usize, const FILTER: bool> Search<'s, '_, '_, N, FILTER> {
@@ -96,6 +104,7 @@ impl<'s, const N: usize, const FILTER: bool> Search<'s, '_, '_, N, FILTER> {
 
     #[inline(never)]
     fn visit_templates(&mut self, parent: &'s Slot, level: Level, depth: usize) -> bool {
+        self.personal = true;
         let (trie, who, bytes) = (self.trie, self.who, self.levels.text(level));
         trie.templates(parent)
             .any(|slot| slot.below.meets(self.want) && trie.fits(slot, bytes, who, depth == 0) && self.visit(slot, depth + 1, true))

@@ -48,10 +48,10 @@ fn topics_are_noted_by_whoever_asks() {
     let (no, yes) = (Decision::denied(Reason::NoRule), Decision::allowed(Reason::Superuser));
     let denials = world.gate.denials();
     let long = "x".repeat(1_000);
-    denials.topic(&policy, Access::Publish, &long, no, world.now);
-    denials.topic(&policy, Access::Receive, "a", no, world.now);
-    denials.topic(&policy, Access::Subscribe, "a/#", no, world.now);
-    denials.topic(&policy, Access::Subscribe, "b/#", yes, world.now);
+    denials.topic(&policy, Access::Publish, &long, no, world.now.monotonic, || world.now.unix);
+    denials.topic(&policy, Access::Receive, "a", no, world.now.monotonic, || world.now.unix);
+    denials.topic(&policy, Access::Subscribe, "a/#", no, world.now.monotonic, || world.now.unix);
+    denials.topic(&policy, Access::Subscribe, "b/#", yes, world.now.monotonic, || world.now.unix);
     let counts = denials.counts();
     assert_eq!((counts.publish, counts.receive, counts.subscribe, counts.unwritten), (1, 1, 1, 0));
     let latest = denials.latest(2);
@@ -67,7 +67,14 @@ fn a_flood_is_counted_and_not_written() {
     let policy = world.by_password("alice", "secret").unwrap();
     for second in 1..=3 {
         for _ in 0..1_000 {
-            world.gate.denials().topic(&policy, Access::Publish, "a", Decision::denied(Reason::NoRule), world.now);
+            world.gate.denials().topic(
+                &policy,
+                Access::Publish,
+                "a",
+                Decision::denied(Reason::NoRule),
+                world.now.monotonic,
+                || world.now.unix,
+            );
         }
         let counts = world.gate.denials().counts();
         assert_eq!((counts.publish, counts.unwritten), (second * 1_000, second * 900));
@@ -83,7 +90,14 @@ fn counting_allocates_nothing() {
     let user = "bob".parse().unwrap();
     let info = allocation_counter::measure(|| {
         for _ in 0..100 {
-            world.gate.denials().topic(&policy, Access::Receive, "a/b", Decision::denied(Reason::NoRule), world.now);
+            world.gate.denials().topic(
+                &policy,
+                Access::Receive,
+                "a/b",
+                Decision::denied(Reason::NoRule),
+                world.now.monotonic,
+                || world.now.unix,
+            );
             world.gate.denials().login(Some(&user), None, None, &Refusal::NoSuchUser, world.now);
         }
     });

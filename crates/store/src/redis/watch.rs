@@ -53,6 +53,7 @@ struct Node {
     announced: Receiver<PushInfo>,
     /// How often the server was flushed; only where it doesn't announce that.
     flushes: Option<u64>,
+    /// When that was asked.
     asked_at: Instant,
 }
 
@@ -63,6 +64,8 @@ struct Followed {
     nodes: Vec<Node>,
     topology: Vec<String>,
     looked_at: Instant,
+    /// When the last round of signs of life began.
+    beat_at: Instant,
 }
 
 impl Followed {
@@ -73,6 +76,7 @@ impl Followed {
             let mut connection = shared.open_for_announcements(address)?;
             let (sender, announced) = channel();
             connection.set_push_sender(sender);
+            let asked_at = Instant::now();
             let flushes = match mode {
                 WatchMode::Tracking => track(&shared, &mut connection).map(|()| None)?,
                 _ => {
@@ -80,10 +84,11 @@ impl Followed {
                     Some(flushes(&shared, &mut connection)?)
                 }
             };
-            followed.push(Node { connection, announced, flushes, asked_at: Instant::now() });
+            followed.push(Node { connection, announced, flushes, asked_at });
         }
         let topology = names(&addresses);
-        Ok(Self { shared, mode, nodes: followed, topology, looked_at: Instant::now() })
+        let now = Instant::now();
+        Ok(Self { shared, mode, nodes: followed, topology, looked_at: now, beat_at: now })
     }
 
     fn check_topology(&mut self) -> Result<(), StoreError> {
@@ -103,6 +108,7 @@ impl Followed {
 
     fn beat(&mut self) -> Result<Vec<Change>, StoreError> {
         let mut changes = Vec::new();
+        let began = Instant::now();
         for node in &mut self.nodes {
             ask(&self.shared, &mut node.connection, &::redis::cmd("PING"))?.map_err(|error| classify(&error))?;
             while let Ok(push) = node.announced.try_recv() {
@@ -116,6 +122,7 @@ impl Followed {
                 }
             }
         }
+        self.beat_at = began;
         if changes.len() > MAX_CHANGES {
             changes = vec![Change::Everything];
         }
@@ -135,6 +142,12 @@ impl Watch for Followed {
             }
             std::thread::sleep(BEAT.min(left));
         }
+    }
+
+    fn heard_until(&self) -> Instant {
+        // A flush that isn't announced is known of no later than it was asked for.
+        let asked = self.nodes.iter().filter(|node| node.flushes.is_some()).map(|node| node.asked_at);
+        asked.fold(self.beat_at, Instant::min)
     }
 
     fn mode(&self) -> WatchMode {
@@ -238,12 +251,13 @@ fn read_push(shared: &Shared, push: PushInfo, changes: &mut Vec<Change>) -> Resu
 struct Polling {
     interval: Duration,
     nodes: nodes::Nodes,
+    opened: Instant,
     last: Option<Instant>,
 }
 
 impl Polling {
     fn open(shared: Arc<Shared>) -> Result<Self, StoreError> {
-        Ok(Self { interval: shared.settings.poll_interval, nodes: nodes::Nodes::open(shared)?, last: None })
+        Ok(Self { interval: shared.settings.poll_interval, opened: Instant::now(), nodes: nodes::Nodes::open(shared)?, last: None })
     }
 }
 
@@ -257,6 +271,10 @@ impl Watch for Polling {
         self.last = Some(Instant::now());
         self.nodes.ping(SIGN_OF_LIFE)?;
         Ok(vec![Change::Everything])
+    }
+
+    fn heard_until(&self) -> Instant {
+        self.last.unwrap_or(self.opened)
     }
 
     fn mode(&self) -> WatchMode {

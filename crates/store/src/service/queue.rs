@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use midge_core::gate::{Asked, Hello};
 use midge_core::key::Key;
@@ -29,6 +29,8 @@ pub(super) struct Waiting {
     pub(super) changed: HashSet<Key>,
     /// That anything may have changed, and how often announcements had been lost before that was found.
     pub(super) everything: Option<u64>,
+    /// A moment whose past has been told of.
+    pub(super) heard: Option<Instant>,
     pub(super) nudged: bool,
     pub(super) stopping: bool,
 }
@@ -81,6 +83,12 @@ impl Queue {
         self.arrived.notify_one();
     }
 
+    /// Says that whatever changed before `until` has been told of.
+    pub(super) fn heard(&self, until: Instant) {
+        self.lock().heard = Some(until);
+        self.arrived.notify_one();
+    }
+
     pub(super) fn nudge(&self) {
         self.lock().nudged = true;
         self.arrived.notify_one();
@@ -102,14 +110,13 @@ impl Queue {
         self.lock().stopping
     }
 
-    /// Waits for something, at most for `wait`, and takes all of it.
-    pub(super) fn take(&self, wait: Duration) -> Waiting {
-        let waiting = self.lock();
-        let (mut waiting, _) =
-            self.arrived.wait_timeout_while(waiting, wait, |waiting| waiting.is_idle()).unwrap_or_else(PoisonError::into_inner);
-        let stopping = waiting.stopping;
+    /// Waits for something, or for having heard of all before `wanted`, at most for `wait`, and takes all of it.
+    pub(super) fn take(&self, wait: Duration, wanted: Option<Instant>) -> Waiting {
+        let is_idle = |waiting: &mut Waiting| waiting.is_idle() && wanted.is_none_or(|wanted| waiting.heard < Some(wanted));
+        let (mut waiting, _) = self.arrived.wait_timeout_while(self.lock(), wait, is_idle).unwrap_or_else(PoisonError::into_inner);
+        let (stopping, heard) = (waiting.stopping, waiting.heard);
         let taken = std::mem::take(&mut *waiting);
-        waiting.stopping = stopping;
+        (waiting.stopping, waiting.heard) = (stopping, heard);
         taken
     }
 

@@ -12,15 +12,17 @@ use super::limiter::Limiter;
 use super::reply::guarded;
 use crate::{Backoff, Change, StoreError, Watch};
 
-/// How long one look at the announcements may take; the thread's end waits for no longer while the store answers.
-const LOOK: Duration = Duration::from_millis(200);
+/// How long one look at the announcements may take.
+///
+/// The thread's end, and a key that may have gone with everything else, wait for no longer while the store answers.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The body of the watching thread.
 pub(super) fn run(shared: &Arc<Shared>) {
     let mut backoff = Backoff::default();
-    let mut complaints = Limiter::new(6);
+    let (mut beginnings, mut complaints) = (Limiter::new(6), Limiter::new(6));
     while !shared.queue.is_stopping() {
-        let followed = guarded(|| follow(shared, &mut backoff));
+        let followed = guarded(|| follow(shared, &mut backoff, &mut beginnings));
         let error = match followed {
             Some(Ok(())) => return,
             Some(Err(error)) => error.to_string(),
@@ -36,17 +38,20 @@ pub(super) fn run(shared: &Arc<Shared>) {
 }
 
 /// Returns at the service's end; an error says that announcements ended before, or didn't begin.
-fn follow(shared: &Shared, backoff: &mut Backoff) -> Result<(), StoreError> {
+fn follow(shared: &Shared, backoff: &mut Backoff, beginnings: &mut Limiter) -> Result<(), StoreError> {
     let mut watch = shared.backend.watch()?;
+    let began = shared.clock.now().monotonic;
     let mode = watch.mode().name();
     shared.note(|health| health.watch_mode = Some(mode));
-    log::info!("following changes in the store by {mode}");
+    if beginnings.pass(began).is_some() {
+        log::info!("following changes in the store by {mode}");
+    }
     // Only this thread loses the link, so the number stays the same for as long as the watch holds.
     let losses = shared.gate.directory().losses();
     shared.queue.everything(losses);
     while !shared.queue.is_stopping() {
         tell(shared, watch.as_mut(), losses)?;
-        backoff.reset();
+        backoff.held(shared.clock.now().monotonic.saturating_sub(began));
     }
     Ok(())
 }
@@ -59,6 +64,8 @@ fn tell(shared: &Shared, watch: &mut dyn Watch, losses: u64) -> Result<(), Store
     if !keys.is_empty() {
         shared.queue.changed(keys, losses);
     }
+    // Last, so that who takes it has been told of all before.
+    shared.queue.heard(watch.heard_until());
     Ok(())
 }
 

@@ -4,11 +4,12 @@
 //! and of the list of bans. Logins wait for at most one such part.
 //!
 //! **Away**: logins are decided from what is known; changed keys and the sweep wait.
-//! **Emptied**: see [`emptiness`].
+//! **Emptied**: see [`emptiness`] and [`gone`].
 
 mod bans;
 mod effects;
 mod emptiness;
+mod gone;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use super::{Shared, Verdict};
 use crate::{Backoff, Store, StoreError};
 use bans::Bans;
 use emptiness::Emptiness;
+use gone::Gone;
 
 /// How many keys one round trip asks for at most.
 const BATCH: usize = 2_048;
@@ -43,16 +45,21 @@ pub(super) fn run(shared: &Arc<Shared>) {
         store: None,
         backoff: Backoff::default(),
         retry_at: Duration::ZERO,
+        connected_at: Duration::ZERO,
         asked_at: Duration::ZERO,
         losses: 0,
         changed: HashSet::new(),
         doubted: HashSet::new(),
+        gone: Gone::default(),
         sweep: VecDeque::new(),
         bans: Bans::default(),
         emptiness: Emptiness::default(),
         effects_at: Duration::ZERO,
+        rehashes: VecDeque::new(),
+        beginnings: Limiter::new(6),
         complaints: Limiter::new(6),
         flaws: Limiter::new(20),
+        refusals: Limiter::new(6),
     };
     loop {
         match guarded(|| worker.turn()) {
@@ -60,6 +67,8 @@ pub(super) fn run(shared: &Arc<Shared>) {
             Some(false) => return,
             None => {
                 worker.lose(&StoreError::Away("internal error".to_owned()));
+                // What was taken and not applied is known to nobody, so all is read again.
+                guarded(|| worker.begin_epoch(worker.losses));
                 shared.queue.pause(HEARTBEAT);
             }
         }
@@ -71,6 +80,7 @@ struct Worker<'a> {
     store: Option<Box<dyn Store>>,
     backoff: Backoff,
     retry_at: Duration,
+    connected_at: Duration,
     asked_at: Duration,
     /// How often announcements had been lost before the epoch that counts.
     losses: u64,
@@ -78,13 +88,19 @@ struct Worker<'a> {
     changed: HashSet<Key>,
     /// The same, named before the connection was lost: that they are missing now may have another reason.
     doubted: HashSet<Key>,
+    gone: Gone,
     sweep: VecDeque<Arc<Slot>>,
     bans: Bans,
     emptiness: Emptiness,
     /// When effects may be written.
     effects_at: Duration,
+    /// Stored passwords to be replaced: key, old, new.
+    rehashes: VecDeque<(Key, Box<str>, String)>,
+    beginnings: Limiter,
     complaints: Limiter,
     flaws: Limiter,
+    /// Of single writes.
+    refusals: Limiter,
 }
 
 /// Somebody who waits for an account.
@@ -96,7 +112,7 @@ enum Waiter {
 impl Worker<'_> {
     /// Takes and does all that waits; returns whether to go on.
     fn turn(&mut self) -> bool {
-        let waiting = self.shared.queue.take(self.patience());
+        let waiting = self.shared.queue.take(self.patience(), self.gone.wants());
         if waiting.stopping {
             self.dismiss(waiting.jobs);
             return false;
@@ -107,6 +123,7 @@ impl Worker<'_> {
         self.take_changed(waiting.changed);
         self.connect();
         // Changes first: a login that comes after one must see it.
+        self.confirm_gone(waiting.heard);
         self.read_changed();
         self.answer(waiting.jobs);
         self.read_bans();
@@ -123,7 +140,7 @@ impl Worker<'_> {
 
     fn patience(&self) -> Duration {
         let now = self.now().monotonic;
-        let work_left = !self.changed.is_empty() || !self.doubted.is_empty() || !self.sweep.is_empty();
+        let work_left = !self.changed.is_empty() || !self.doubted.is_empty() || !self.sweep.is_empty() || !self.rehashes.is_empty();
         match (&self.store, work_left) {
             (Some(_), true) => Duration::ZERO,
             (Some(_), false) => self.bans.due().map_or(HEARTBEAT, |due| due.saturating_sub(now).min(HEARTBEAT)),
@@ -132,9 +149,16 @@ impl Worker<'_> {
     }
 
     fn begin_epoch(&mut self, losses: u64) {
+        // Nobody knows any longer why they are missing.
+        self.gone.take_all();
         // Lost again meanwhile: there will be another beginning.
         if !self.shared.gate.directory().linked_since(losses) {
             return;
+        }
+        if self.losses != losses {
+            // Who is followed now may be another server than the one that was asked so far.
+            self.store = None;
+            self.bans.begin_anew();
         }
         self.losses = losses;
         self.changed.clear();
@@ -157,7 +181,7 @@ impl Worker<'_> {
         self.emptiness.stir(self.now());
         let to = if self.store.is_some() { &mut self.changed } else { &mut self.doubted };
         to.extend(keys);
-        if self.changed.len() + self.doubted.len() > MAX_CHANGED {
+        if self.changed.len() + self.doubted.len() + self.gone.len() > MAX_CHANGED {
             self.begin_epoch(self.losses);
         }
     }
@@ -169,7 +193,8 @@ impl Worker<'_> {
         match self.shared.backend.connect() {
             Ok(store) => {
                 self.store = Some(store);
-                if self.ask(|store| store.ping()).is_some() {
+                self.connected_at = self.now().monotonic;
+                if self.ask(|store| store.ping()).is_some() && self.beginnings.pass(self.connected_at).is_some() {
                     log::info!("connected to the store");
                 }
             }
@@ -182,6 +207,7 @@ impl Worker<'_> {
         self.store = None;
         self.retry_at = now + self.backoff.wait();
         self.doubted.extend(self.changed.drain());
+        self.doubted.extend(self.gone.take_all());
         self.bans.begin_anew();
         self.shared.away.store(true, Ordering::Release);
         self.shared.note(|health| {
@@ -206,7 +232,7 @@ impl Worker<'_> {
         match question(store.as_mut()) {
             Ok(answer) => {
                 let took = start.elapsed();
-                self.backoff.reset();
+                self.backoff.held(self.asked_at.saturating_sub(self.connected_at));
                 self.shared.round_trip_us.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
                 self.shared.away.store(false, Ordering::Release);
                 self.shared.note(|health| {
@@ -265,7 +291,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Reads the keys that were named as changed. One that is missing now was deleted, whatever else the store has lost.
+    /// Reads the keys that were named as changed. One that is missing now was deleted, unless all was lost: see [`gone`].
     fn read_changed(&mut self) {
         let directory = self.shared.gate.directory();
         self.changed.retain(|key| directory.concerns(key));
@@ -275,17 +301,31 @@ impl Worker<'_> {
             return;
         }
         let Some(read) = self.read(&keys) else { return };
-        let (mut named, doubted): (Vec<_>, Vec<_>) = read.into_iter().partition(|(key, _)| self.changed.contains(key));
-        // A group that a record names for the first time is applied with it, so that its members are never without it.
-        let Some(beside) = self.read(&self.shared.gate.directory().wants_beside(&named)) else { return };
-        named.extend(beside);
+        let read_at = Instant::now();
+        let (named, doubted): (Vec<_>, Vec<_>) = read.into_iter().partition(|(key, _)| self.changed.contains(key));
         for key in &keys {
             self.changed.remove(key);
             self.doubted.remove(key);
         }
-        self.apply(&named);
+        let named = self.gone.set_aside(named, self.shared.gate.directory(), read_at);
+        self.apply_named(named);
         self.settle(doubted);
-        let users = keys.iter().filter_map(|key| match key {
+        self.read_groups(keys.iter());
+    }
+
+    /// Applies what was read of keys that were named as changed.
+    fn apply_named(&mut self, mut named: Vec<(Key, Entry)>) {
+        // A group that a record names for the first time is applied with it, so that its members are never without it.
+        let Some(beside) = self.read(&self.shared.gate.directory().wants_beside(&named)) else {
+            return self.doubted.extend(named.into_iter().map(|(key, _)| key));
+        };
+        named.extend(beside);
+        self.apply(&named);
+    }
+
+    /// Reads the groups that the users' records among `keys` name now.
+    fn read_groups<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) {
+        let users = keys.filter_map(|key| match key {
             Key::User(name) => Some(self.shared.gate.directory().slots_of(name)),
             _ => None,
         });

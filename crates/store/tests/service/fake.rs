@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use midge_core::entry::Entry;
 use midge_core::key::{Key, KeySpace};
@@ -20,6 +20,7 @@ struct State {
     slow: Duration,
     flood: Option<Duration>,
     holding: usize,
+    connects: usize,
     reads: usize,
     replaces: usize,
     /// Which connections count: those of an earlier number have ended.
@@ -59,6 +60,13 @@ impl Fake {
     /// Forgets everything, and tells nobody.
     pub(crate) fn clear(&self) {
         self.lock().entries.clear();
+    }
+
+    /// Forgets everything, and says so: no reader finds the one without the other.
+    pub(crate) fn flush(&self) {
+        let mut state = self.lock();
+        state.entries.clear();
+        state.watches.retain(|watch| watch.send(Change::Everything).is_ok());
     }
 
     pub(crate) fn field(&self, key: &Key, field: &str) -> String {
@@ -121,6 +129,10 @@ impl Fake {
         self.lock().watches.retain(|watch| watch.send(change.clone()).is_ok());
     }
 
+    pub(crate) fn connects(&self) -> usize {
+        self.lock().connects
+    }
+
     pub(crate) fn reads(&self) -> usize {
         self.lock().reads
     }
@@ -140,7 +152,8 @@ fn away() -> StoreError {
 
 impl Backend for Fake {
     fn connect(&self) -> Result<Box<dyn Store>, StoreError> {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.connects += 1;
         if state.away { Err(away()) } else { Ok(Box::new(Connection { fake: self.clone(), life: state.life })) }
     }
 
@@ -151,7 +164,7 @@ impl Backend for Fake {
         }
         let (sender, changes) = channel();
         state.watches.push(sender);
-        Ok(Box::new(Listener { fake: self.clone(), changes }))
+        Ok(Box::new(Listener { fake: self.clone(), changes, heard_until: Instant::now() }))
     }
 
     fn key_space(&self) -> &KeySpace {
@@ -208,16 +221,16 @@ impl Store for Connection {
         Ok((state.entries.keys().filter(|key| KeyKind::of(key) == Some(kind)).cloned().collect(), None))
     }
 
-    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<bool, StoreError> {
+    fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<Written, StoreError> {
         let mut state = self.begin()?;
         if let Some(entry) = state.swaps.remove(key) {
             state.entries.insert(key.clone(), entry);
         }
-        let Some(Entry::Hash(fields)) = state.entries.get_mut(key) else { return Ok(false) };
+        let Some(Entry::Hash(fields)) = state.entries.get_mut(key) else { return Ok(Written::Count(0)) };
         let found = fields.iter_mut().find(|(name, value)| name == field && value == old);
         let replaced = found.map(|(_, value)| *value = new.to_vec()).is_some();
         state.replaces += 1;
-        Ok(replaced)
+        Ok(Written::Count(u64::from(replaced)))
     }
 
     fn ping(&mut self) -> Result<(), StoreError> {
@@ -228,10 +241,12 @@ impl Store for Connection {
 struct Listener {
     fake: Fake,
     changes: Receiver<Change>,
+    heard_until: Instant,
 }
 
 impl Watch for Listener {
     fn next(&mut self, wait: Duration) -> Result<Vec<Change>, StoreError> {
+        self.heard_until = Instant::now();
         let flood = self.fake.lock().flood;
         if let Some(every) = flood {
             std::thread::sleep(every);
@@ -242,6 +257,10 @@ impl Watch for Listener {
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Ok(Vec::new()),
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Err(away()),
         }
+    }
+
+    fn heard_until(&self) -> Instant {
+        self.heard_until
     }
 
     fn mode(&self) -> WatchMode {

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod fake;
+mod redis;
+mod rights;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,13 +16,13 @@ use std::time::{Duration, Instant};
 use fake::Fake;
 use midge_core::entry::Entry;
 use midge_core::gate::{Asked, ClientPolicy, Gate, GateSettings, Hello, LoginSettings, Proof, Refusal, StoreDown};
-use midge_core::key::{Key, ShieldTarget};
+use midge_core::key::Key;
 use midge_core::password::HashPolicy;
 use midge_core::shield::ShieldSettings;
 use midge_core::topic::TopicFilter;
 use midge_store::service::{Clock, Service, ServiceSettings, Verdict};
 use midge_store::{Backend, Change, StoreSettings, WatchPolicy};
-use midge_testkit::{FaultProxy, Mode, RedisServer, RedisVersion, until};
+use midge_testkit::until;
 
 /// Generous: what shall take a second on a machine that does nothing else.
 const SOON: Duration = Duration::from_secs(20);
@@ -234,6 +236,40 @@ fn what_is_lost_with_all_else_is_not_deleted() {
 }
 
 #[test]
+fn a_change_just_before_everything_is_lost_deletes_nobody() {
+    for policy in [&[user("a")][..], &[user("a"), Key::UserAcl("a".parse().unwrap())], &[Key::Ban("user:villain".parse().unwrap())]]
+    {
+        let fake = Fake::new();
+        for name in ["a", "b"] {
+            fake.put(user(name), enabled());
+            fake.put(Key::UserAcl(name.parse().unwrap()), record(&[("t/#", "prs")]));
+        }
+        fake.put(Key::Ban("user:villain".parse().unwrap()), Entry::Text { value: b"why".to_vec(), ttl: None });
+        let node = Node::start(fake.backend());
+        node.is_linked();
+        let clients = ["a", "b"].map(|name| node.login(name, "").unwrap());
+        until("the ban", SOON, || Ok(matches!(node.login("villain", ""), Err(Refusal::Banned { .. })).then_some(()))).unwrap();
+        // The change is known, and all is lost before it is read.
+        fake.hold(true);
+        for key in policy {
+            fake.announce(&Change::Key(key.clone()));
+        }
+        until("the question", SOON, || Ok((fake.holding() > 0).then_some(()))).unwrap();
+        fake.flush();
+        fake.hold(false);
+        until("the loss to be noticed", SOON, || Ok(node.service().health().emptied.then_some(()))).unwrap();
+        for client in &clients {
+            assert_eq!(node.leaves(client), None, "{policy:?}");
+            assert!(client.may_subscribe(TopicFilter::new("t/1").unwrap()).allowed, "{policy:?}");
+        }
+        assert!(matches!(refused(node.login("villain", "")), Refusal::Banned { .. }), "{policy:?}");
+        // Deleted by itself, it is gone.
+        fake.announce(&Change::Key(user("a")));
+        node.has_to_leave(&clients[0], &Refusal::NoSuchUser, "a deleted user to leave");
+    }
+}
+
+#[test]
 fn an_emptied_store_is_believed_after_the_bounded_age() {
     for (store_down, stays) in [(StoreDown::LastKnownGood(Duration::from_secs(2)), true), (StoreDown::Deny, false)] {
         let fake = Fake::new();
@@ -287,6 +323,20 @@ fn after_a_gap_all_live_accounts_are_read_again() {
     assert_eq!(clients.iter().filter(|client| node.leaves(client).is_some()).count(), 4);
     let asked = fake.reads() - before;
     assert!(asked <= 300, "{asked} round trips for 10,000 accounts");
+}
+
+#[test]
+fn whoever_is_followed_anew_is_asked_anew() {
+    let fake = Fake::new();
+    let node = Node::start(fake.backend());
+    node.is_linked();
+    assert_eq!(fake.connects(), 1);
+    // As after a failover whose old master still answers.
+    fake.deaf(true);
+    until("a lost link", SOON, || Ok((!node.service().health().linked).then_some(()))).unwrap();
+    fake.deaf(false);
+    until("another connection", SOON, || Ok((fake.connects() == 2).then_some(()))).unwrap();
+    node.is_linked();
 }
 
 #[test]
@@ -427,112 +477,4 @@ fn a_store_that_takes_no_writes_still_answers() {
         assert!(matches!(refused(node.login(&format!("u{n}"), "wrong")), Refusal::BadPassword), "{n}");
     }
     assert!(node.service().health().failures <= failures + 1, "further failures of logins don't cut the connection each");
-}
-
-#[test]
-fn redis_changes_are_applied_as_they_come() {
-    for policy in [WatchPolicy::Tracking, WatchPolicy::Keyspace, WatchPolicy::Polling] {
-        let server = RedisServer::builder(RedisVersion::Redis7).config("notify-keyspace-events KA").start().unwrap();
-        let cli = |words: &str| server.cli(&words.split(' ').collect::<Vec<_>>()).unwrap();
-        cli("HSET midge:user:{a} enabled 1 groups g");
-        cli("HSET midge:user:{b} enabled 1");
-        let node = Node::redis(&server.url(), policy);
-        let (a, b) = (node.login("a", "").unwrap(), node.login("b", "").unwrap());
-        node.is_linked();
-        let may = |topic: &str| a.may_subscribe(TopicFilter::new(topic).unwrap()).allowed;
-        for (command, topic, expected) in [
-            ("HSET midge:group:{g}:acl t/# rs", "t/1", true),
-            ("HDEL midge:group:{g}:acl t/#", "t/1", false),
-            ("HSET midge:user:{a}:acl own/# rs", "own/1", true),
-            ("HSET midge:all:acl all/# rs", "all/1", true),
-            ("DEL midge:all:acl", "all/1", false),
-            ("HSET midge:group:{h}:acl h/# rs", "h/1", false),
-            ("HSET midge:user:{a} groups h", "h/1", true),
-        ] {
-            cli(command);
-            until(&format!("{command} by {policy:?}"), SOON, || Ok((may(topic) == expected).then_some(()))).unwrap();
-        }
-        cli("SET midge:ban:{user:b} why");
-        until("a ban", SOON, || Ok(matches!(node.leaves(&b), Some(Refusal::Banned { .. })).then_some(()))).unwrap();
-        cli("DEL midge:ban:{user:b}");
-        until("its end", SOON, || Ok(node.leaves(&b).is_none().then_some(()))).unwrap();
-        cli("HSET midge:user:{b} enabled 0");
-        node.has_to_leave(&b, &Refusal::Disabled, "a disabled user to leave");
-        cli("DEL midge:user:{a}");
-        node.has_to_leave(&a, &Refusal::NoSuchUser, "a deleted user to leave");
-        cli("HSET midge:user:{a} enabled 1");
-        until("the user again", SOON, || Ok(node.login("a", "").ok())).unwrap();
-        let a = node.login("a", "").unwrap();
-        cli("FLUSHALL");
-        until("the flush to be noticed", SOON, || Ok(node.service().health().emptied.then_some(()))).unwrap();
-        node.login("a", "").unwrap();
-        assert!(node.leaves(&a).is_none(), "{policy:?}");
-    }
-}
-
-#[test]
-fn redis_restarted_empty_keeps_who_is_known() {
-    let mut server = RedisServer::builder(RedisVersion::Redis7).start().unwrap();
-    for n in 0..50 {
-        server.cli(&["HSET", &format!("midge:user:{{u{n}}}"), "enabled", "1"]).unwrap();
-    }
-    let node = Node::redis(&server.url(), WatchPolicy::Auto);
-    node.is_linked();
-    let clients: Vec<ClientPolicy> = (0..50).map(|n| node.login(&format!("u{n}"), "").unwrap()).collect();
-    server.restart_empty().unwrap();
-    until("the loss to be noticed", SOON, || {
-        // Logins go on all the while: no moment of the return may take the loss for deletions.
-        for n in 0..50 {
-            node.login(&format!("u{n}"), "").unwrap();
-        }
-        Ok(node.service().health().emptied.then_some(()))
-    })
-    .unwrap();
-    assert!(clients.iter().all(|client| node.leaves(client).is_none()));
-    assert!(node.login("stranger", "").is_err());
-}
-
-#[test]
-fn redis_black_holed_holds_up_neither_logins_nor_the_end() {
-    let server = RedisServer::builder(RedisVersion::Redis7).start().unwrap();
-    server.cli(&["HSET", "midge:user:{a}", "enabled", "1"]).unwrap();
-    let proxy = FaultProxy::start(server.port()).unwrap();
-    let mut node = Node::redis(&format!("redis://127.0.0.1:{}", proxy.port()), WatchPolicy::Auto);
-    let client = node.login("a", "").unwrap();
-    node.is_linked();
-    proxy.set(Mode::BlackHole).unwrap();
-    node.is_away();
-    assert!(node.ask("a", "").try_recv().unwrap().is_ok());
-    assert!(node.leaves(&client).is_none());
-    let start = Instant::now();
-    drop(client);
-    node.service = None;
-    assert!(start.elapsed() < Duration::from_secs(10), "the end took {:?}", start.elapsed());
-}
-
-#[test]
-fn failed_logins_are_counted_by_all_nodes_together() {
-    let server = RedisServer::builder(RedisVersion::Redis7).start().unwrap();
-    let stored = HashPolicy::argon2id(8, 1, 1).unwrap().hash(b"secret").unwrap();
-    server.cli(&["HSET", "midge:user:{a}", "password", &stored]).unwrap();
-    let nodes = [Node::redis(&server.url(), WatchPolicy::Auto), Node::redis(&server.url(), WatchPolicy::Auto)];
-    let counted = |expected: &str| {
-        until("the count", SOON, || Ok((server.cli(&["GET", "midge:shield:{user:a}"])? == expected).then_some(()))).unwrap();
-    };
-    // Three are free on both together.
-    for (at, node) in [&nodes[0], &nodes[1], &nodes[0]].into_iter().enumerate() {
-        assert!(matches!(refused(node.login("a", "wrong")), Refusal::BadPassword), "{at}");
-        counted(&(at + 1).to_string());
-    }
-    let target = [ShieldTarget::User("a".parse().unwrap())];
-    let waits = |node: &Node| node.gate.shield().backing_off(&target, node.service().clock().now()).is_some();
-    until("the first node to know", SOON, || Ok(waits(&nodes[0]).then_some(()))).unwrap();
-    assert!(matches!(refused(nodes[0].login("a", "wrong")), Refusal::BackOff(_)));
-    // The other one learns by its own next failure.
-    drop(nodes[1].login("a", "wrong"));
-    until("the second node to know", SOON, || Ok(waits(&nodes[1]).then_some(()))).unwrap();
-    assert!(matches!(refused(nodes[1].login("a", "secret")), Refusal::BackOff(_)));
-    // A third one that comes now knows it at once.
-    let late = Node::redis(&server.url(), WatchPolicy::Auto);
-    assert!(matches!(refused(late.login("a", "secret")), Refusal::BackOff(_)));
 }

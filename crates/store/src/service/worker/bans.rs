@@ -30,6 +30,8 @@ struct Listing {
     began: Duration,
     page: Page,
     found: HashMap<BanTarget, Ban>,
+    /// Those that had no room, counted again where a key came twice.
+    refused: usize,
 }
 
 impl Bans {
@@ -57,6 +59,9 @@ impl Bans {
         for (key, entry) in read {
             match (key, entry) {
                 (Key::Ban(target), Entry::Missing) => drop(listing.found.remove(target)),
+                (Key::Ban(target), _) if listing.found.len() >= MAX_BANS && !listing.found.contains_key(target) => {
+                    listing.refused += 1;
+                }
                 (Key::Ban(target), entry) => drop(listing.found.insert(target.clone(), Ban::from_entry(entry, now))),
                 _ => {}
             }
@@ -73,7 +78,7 @@ impl Worker<'_> {
         }
         let listing = self.bans.listing.get_or_insert_with(|| {
             self.bans.wanted = false;
-            Listing { began: now.monotonic, page: Page::default(), found: HashMap::new() }
+            Listing { began: now.monotonic, page: Page::default(), found: HashMap::new(), refused: 0 }
         });
         let page = listing.page.clone();
         let Some((keys, next)) = self.ask(|store| store.list_page(KeyKind::Ban, &page)) else {
@@ -95,7 +100,7 @@ impl Worker<'_> {
         if listing.found.is_empty() && !directory.bans().is_empty() && !self.believes_loss() {
             return;
         }
-        let refused = directory.replace_bans(listing.found);
+        let refused = listing.refused + directory.replace_bans(listing.found);
         if refused > 0 {
             log::error!("{refused} bans have no room and don't hold: at most {MAX_BANS} are held");
         }
