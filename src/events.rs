@@ -16,6 +16,8 @@ pub(crate) struct AclCheck<'a> {
     pub(crate) client: Client<'a>,
     pub(crate) topic: &'a [u8],
     pub(crate) access: c_int,
+    /// The message, where there is one.
+    pub(crate) payload: &'a [u8],
 }
 
 /// A login to be decided.
@@ -91,10 +93,14 @@ impl<'a> Event<'a> {
 /// # Safety
 /// `data` points to an ACL check that lives for `'a`.
 unsafe fn acl_check<'a>(data: *mut c_void) -> Option<AclCheck<'a>> {
-    // SAFETY: the caller vouches for the struct; its client and topic are the broker's for the call.
+    // SAFETY: the caller vouches for the struct; its client, topic and payload are the broker's for the call.
     unsafe {
         let raw = &*data.cast::<abi::midge_evt_acl_check>();
-        Some(AclCheck { client: Client::new(raw.client)?, topic: bytes(raw.topic)?, access: raw.access })
+        let payload = match raw.payload.is_null() {
+            true => &[][..],
+            false => std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.payloadlen as usize),
+        };
+        Some(AclCheck { client: Client::new(raw.client)?, topic: bytes(raw.topic)?, access: raw.access, payload })
     }
 }
 

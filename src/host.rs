@@ -36,6 +36,12 @@ type CompleteBasicAuth = unsafe extern "C" fn(*const c_char, c_int);
 type FindClient = unsafe extern "C" fn(*const c_char) -> *mut midge_client;
 type SubscriptionDelete = unsafe extern "C" fn(*const c_char, *const c_char) -> c_int;
 type SetInfo = unsafe extern "C" fn(*mut midge_plugin_id, *const c_char, *const c_char) -> c_int;
+type BrokerPublish =
+    unsafe extern "C" fn(*const c_char, *const c_char, c_int, *mut c_void, c_int, bool, *mut abi::midge_property) -> c_int;
+type BrokerMalloc = unsafe extern "C" fn(usize) -> *mut c_void;
+type BrokerFree = unsafe extern "C" fn(*mut c_void);
+type AddInt32 = unsafe extern "C" fn(*mut *mut abi::midge_property, c_int, u32) -> c_int;
+type FreeProperties = unsafe extern "C" fn(*mut *mut abi::midge_property);
 type EncodeX509 = unsafe extern "C" fn(*mut c_void, *mut *mut u8) -> c_int;
 type FreeX509 = unsafe extern "C" fn(*mut c_void);
 
@@ -56,9 +62,29 @@ pub(crate) struct Host {
     client: Option<FindClient>,
     subscription_delete: Option<SubscriptionDelete>,
     plugin_set_info: Option<SetInfo>,
+    broker_publish: Option<BrokerPublish>,
+    malloc: Option<BrokerMalloc>,
+    free: Option<BrokerFree>,
+    property_add_int32: Option<AddInt32>,
+    property_free_all: Option<FreeProperties>,
     i2d_x509: Option<EncodeX509>,
     x509_free: Option<FreeX509>,
 }
+
+/// A message to be published.
+pub(crate) struct Publication<'a> {
+    /// The one client it is for; `None` for all who are subscribed.
+    pub(crate) client: Option<&'a str>,
+    pub(crate) topic: &'a str,
+    pub(crate) payload: &'a [u8],
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    /// The message expiry interval in seconds.
+    pub(crate) expiry: Option<u32>,
+}
+
+/// The identifier of the property (MQTT 5.0, table 2-4).
+const MESSAGE_EXPIRY_INTERVAL: c_int = 2;
 
 fn symbol(name: &CStr) -> *mut c_void {
     // SAFETY: the name is a C string; RTLD_DEFAULT searches the running program, whatever flags we were loaded with.
@@ -94,6 +120,11 @@ pub(crate) fn host() -> &'static Host {
         client: function!(c"mosquitto_client", FindClient),
         subscription_delete: function!(c"mosquitto_subscription_delete", SubscriptionDelete),
         plugin_set_info: function!(c"mosquitto_plugin_set_info", SetInfo),
+        broker_publish: function!(c"mosquitto_broker_publish", BrokerPublish),
+        malloc: function!(c"mosquitto_malloc", BrokerMalloc),
+        free: function!(c"mosquitto_free", BrokerFree),
+        property_add_int32: function!(c"mosquitto_property_add_int32", AddInt32),
+        property_free_all: function!(c"mosquitto_property_free_all", FreeProperties),
         i2d_x509: function!(c"i2d_X509", EncodeX509),
         x509_free: function!(c"X509_free", FreeX509),
     })
@@ -176,6 +207,7 @@ pub(crate) fn forget_wake(_: &BrokerThread) {
 /// A value that only the broker's thread touches.
 ///
 /// A borrow must not last over a call of a broker function: those may call us back.
+#[derive(Default)]
 pub(crate) struct BrokerCell<T>(RefCell<T>);
 
 // SAFETY: the content is reachable only with a `BrokerThread`, and all of those live on one thread.
@@ -360,6 +392,42 @@ impl Host {
         }
     }
 
+    /// Publishes a message: to whoever is subscribed, or to one client whatever it is subscribed to; returns whether the broker took it.
+    ///
+    /// It is passed on after the current callback; nothing is called back before this returns.
+    pub(crate) fn publish(&self, _: &BrokerThread, message: &Publication<'_>) -> bool {
+        let (Some(publish), Some(malloc), Some(free)) = (self.broker_publish, self.malloc, self.free) else { return false };
+        let (Ok(topic), Ok(client), Ok(length)) =
+            (CString::new(message.topic), message.client.map(CString::new).transpose(), c_int::try_from(message.payload.len()))
+        else {
+            return false;
+        };
+        let client = client.as_ref().map_or(ptr::null(), |client| client.as_ptr());
+        let mut properties = ptr::null_mut();
+        // SAFETY: the block has room for the payload, and both belong to the broker's own allocator, to which they go back:
+        // by the broker where it took the message, by us where it did not. The texts live until the calls return.
+        unsafe {
+            let block = if message.payload.is_empty() { ptr::null_mut() } else { malloc(message.payload.len()) };
+            if !message.payload.is_empty() {
+                if block.is_null() {
+                    return false;
+                }
+                ptr::copy_nonoverlapping(message.payload.as_ptr(), block.cast(), message.payload.len());
+            }
+            if let (Some(seconds), Some(add)) = (message.expiry, self.property_add_int32) {
+                add(&raw mut properties, MESSAGE_EXPIRY_INTERVAL, seconds);
+            }
+            let taken = publish(client, topic.as_ptr(), length, block, c_int::from(message.qos), message.retain, properties);
+            if taken != abi::MIDGE_ERR_SUCCESS {
+                free(block);
+                if let (false, Some(free_all)) = (properties.is_null(), self.property_free_all) {
+                    free_all(&raw mut properties);
+                }
+            }
+            taken == abi::MIDGE_ERR_SUCCESS
+        }
+    }
+
     /// Disconnects the client of that identifier; the broker calls us back before this returns.
     pub(crate) fn kick(&self, _: &BrokerThread, id: &str) -> bool {
         let (Some(kick), Ok(id)) = (self.kick_client_by_clientid, CString::new(id)) else { return false };
@@ -381,6 +449,16 @@ impl Host {
         // SAFETY: a C string that lives until the call returns; the pointer is only compared.
         let client = unsafe { find(id.as_ptr()) };
         (!client.is_null()).then_some(client as usize)
+    }
+
+    /// Returns whether the broker keeps a session of this identifier whose client is away, where it can tell.
+    pub(crate) fn awaits(&self, _: &BrokerThread, id: &str) -> bool {
+        let (Some(find), Some(address), Ok(id)) = (self.client, self.client_address, CString::new(id)) else { return false };
+        // SAFETY: a C string that lives until the call returns; the client that is found lives as long as this callback.
+        unsafe {
+            let client = find(id.as_ptr());
+            !client.is_null() && address(client).is_null()
+        }
     }
 
     /// Takes a subscription from a client; returns whether the broker could.

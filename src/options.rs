@@ -12,6 +12,7 @@ use midge_core::gate::{Anonymous, GateSettings, LoginSettings, StoreDown};
 use midge_core::jwt::{JwtKeys, JwtSettings};
 use midge_core::key::KeySpace;
 use midge_core::password::HashPolicy;
+use midge_store::push::PushSettings;
 use midge_store::service::ServiceSettings;
 use midge_store::{StoreSettings, StoreUrl, WatchPolicy};
 
@@ -87,6 +88,9 @@ pub(crate) struct Settings {
     pub(crate) rehash_on_login: Option<HashPolicy>,
     pub(crate) tls_identity: Option<CertificateField>,
     pub(crate) offline_sessions: usize,
+    pub(crate) report: bool,
+    pub(crate) push: bool,
+    pub(crate) push_settings: PushSettings,
     pub(crate) gate: GateSettings,
     pub(crate) service: ServiceSettings,
     pub(crate) jwt: JwtSettings,
@@ -120,6 +124,9 @@ impl Default for Settings {
             rehash_on_login: None,
             tls_identity: None,
             offline_sessions: 100_000,
+            report: true,
+            push: true,
+            push_settings: PushSettings::default(),
             gate: GateSettings::default(),
             service: ServiceSettings::default(),
             jwt: JwtSettings::default(),
@@ -203,7 +210,7 @@ impl Settings {
                 settings.watch,
                 [settings.store_user.clone(), settings.store_password.clone()],
                 [settings.connect_timeout, settings.response_timeout],
-                settings.offline_sessions,
+                (settings.offline_sessions, settings.report, settings.push, settings.push_settings.clone()),
                 (settings.gate.directory.clone(), settings.gate.shield.clone(), settings.gate.credentials.clone()),
                 settings.service.clone(),
             )

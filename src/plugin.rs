@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use midge_core::gate::{Gate, Refusal};
-use midge_core::name::Shown;
+use midge_core::name::{NodeName, Shown};
+use midge_store::node::{Fact, Report};
 use midge_store::service::{Clock, Service};
 
 use crate::border::Status;
@@ -20,17 +21,23 @@ use crate::options::{Given, OptionError, SETTINGS, Settings};
 mod access;
 mod changes;
 pub(crate) mod faults;
+mod load;
 mod login;
 mod patience;
+mod push;
 mod scram;
 mod sessions;
+mod traffic;
 mod waker;
 
 use changes::Pending;
+use load::Load;
 use login::Delayed;
 use patience::Patience;
+use push::Pushing;
 use scram::Exchanges;
 use sessions::Sessions;
+use traffic::Traffic;
 use waker::Waker;
 
 /// How soon the broker shall call again when nothing is waiting.
@@ -55,6 +62,9 @@ pub(crate) struct Plugin {
     pending: BrokerCell<Pending>,
     patience: Patience,
     waker: Arc<Waker>,
+    pushing: Pushing,
+    traffic: Arc<Traffic>,
+    _load: Load,
     busy: AtomicBool,
     reload: Reload,
 }
@@ -83,7 +93,8 @@ impl Plugin {
         let gate = Arc::new(gate);
         let url = settings.store_url().map_err(|error| error.to_string())?;
         let level = host().level();
-        let node = settings.node_name();
+        let load = Load::begin();
+        let node = load.name(&settings.node_name());
         log::info!("{} loaded at level {level:?} as node \"{}\"; store {url}", env!("CARGO_PKG_VERSION"), Shown(&node));
         if level == Level::Auth {
             log::warn!(
@@ -97,9 +108,18 @@ impl Plugin {
         let service = Service::start_in(gate.clone(), backend, settings.service.clone(), clock, begin)
             .map_err(|error| format!("no thread: {error}"))?;
         let waker = Arc::new(Waker::default());
-        if level == Level::Delayed {
+        let reads_pushes = settings.push && level > Level::Auth && !url.is_directory();
+        if level == Level::Delayed || reads_pushes {
             prepare_wake(thread);
             waker.start().map_err(|error| format!("no thread: {error}"))?;
+        }
+        let pushing = match reads_pushes {
+            true => Pushing::start(&settings, &url, &load, waker.clone()).map_err(|error| format!("pushes: {error}"))?,
+            false => Pushing::default(),
+        };
+        let traffic = Arc::new(Traffic::default());
+        if let Some(node) = NodeName::from_bytes(node.as_bytes()).ok().filter(|_| settings.report) {
+            service.report(Self::reporting(node, &gate, &traffic, &pushing, level));
         }
         Ok(Self {
             given,
@@ -113,16 +133,36 @@ impl Plugin {
             pending: BrokerCell::new(Pending::default()),
             patience: Patience::default(),
             waker,
+            pushing,
+            traffic,
+            _load: load,
             busy: AtomicBool::new(false),
             reload: Reload::default(),
             settings: ArcSwap::from_pointee(settings),
         })
     }
 
+    fn reporting(node: NodeName, gate: &Arc<Gate>, traffic: &Arc<Traffic>, pushing: &Pushing, level: Level) -> Report {
+        let (gate, traffic, pushes) = (gate.clone(), traffic.clone(), pushing.counters());
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let collect = move || {
+            let mut facts = vec![
+                ("body", Fact::Text("mosquitto".to_owned())),
+                ("version", Fact::Text(env!("CARGO_PKG_VERSION").to_owned())),
+                ("level", Fact::Text(format!("{level:?}"))),
+                ("pid", Fact::Gauge(std::process::id().into())),
+                ("started", Fact::Gauge(started)),
+            ];
+            facts.extend(traffic.facts(&gate, level, pushes.as_ref().map(|pushes| pushes())));
+            facts
+        };
+        Report { node, collect: Box::new(collect) }
+    }
+
     /// Ends all threads, and waits for them.
     pub(crate) fn stop(self, thread: &BrokerThread) {
         self.waker.stop();
-        if self.level == Level::Delayed {
+        if self.level > Level::Auth {
             forget_wake(thread);
         }
         drop(self);
@@ -163,8 +203,16 @@ impl Plugin {
     /// Does what waits for the broker's thread; returns how soon to be called again.
     pub(crate) fn tick(&self, thread: &BrokerThread) -> Duration {
         self.reload.end();
+        self.waker.answered();
         self.catch_up_now(thread);
-        if self.is_waiting(thread) { BUSY_TICK } else { IDLE_TICK }
+        if let Some((connected, entered)) = self.sessions.with(thread, |sessions| sessions.counts()) {
+            self.traffic.clients(connected, entered);
+        }
+        let pushes_wait = self.push_some(thread);
+        if pushes_wait {
+            self.waker.call();
+        }
+        if pushes_wait || self.is_waiting(thread) { BUSY_TICK } else { IDLE_TICK }
     }
 
     fn catch_up_now(&self, thread: &BrokerThread) {

@@ -39,6 +39,8 @@ mod live;
 mod logins;
 /// What clients notice while Redis is away: nothing.
 mod outage;
+/// What applications push through the store.
+mod push;
 /// The least rights of a broker's Redis user.
 mod redis_rights;
 /// Changes in the store, and live clients.
@@ -49,6 +51,8 @@ mod rights;
 mod settings;
 /// A fake host with the plugin, over a real Redis.
 mod stage;
+/// What brokers say of themselves.
+mod status;
 /// Real brokers with the plugin over a real store.
 mod support;
 /// What the plugin's file exports and needs.

@@ -32,10 +32,7 @@ struct Site {
 impl Site {
     fn start(version: MosquittoVersion) -> Self {
         let redis = RedisServer::builder(RedisVersion::Redis7).start().unwrap();
-        for name in ["ann", "bob", "cat"] {
-            redis.cli(&["HSET", &format!("midge:user:{{{name}}}"), "password", "{plain}p"]).unwrap();
-            redis.cli(&["HSET", &format!("midge:user:{{{name}}}:acl"), "chat/#", "prs"]).unwrap();
-        }
+        ["ann", "bob", "cat"].iter().for_each(|name| add(&redis, name));
         let proxy = FaultProxy::start(redis.port()).unwrap();
         let broker = broker(version, proxy.port());
         wait_log(&broker, "following changes");
@@ -224,6 +221,11 @@ fn a_silent_redis_at_the_start_is_waited_for_by_nobody(version: MosquittoVersion
     }
 }
 
+fn add(redis: &RedisServer, name: &str) {
+    redis.cli(&["HSET", &format!("midge:user:{{{name}}}"), "password", "{plain}p"]).unwrap();
+    redis.cli(&["HSET", &format!("midge:user:{{{name}}}:acl"), "chat/#", "prs"]).unwrap();
+}
+
 /// Adds `kind` users to each of the three servers of a cluster, one each, and returns their names in that order.
 fn one_on_each(cluster: &RedisCluster, kind: &str) -> Vec<String> {
     let mut names = vec![None; cluster.nodes.len()];
@@ -232,8 +234,7 @@ fn one_on_each(cluster: &RedisCluster, kind: &str) -> Vec<String> {
         let slot: usize = cluster.nodes[0].cli(&["CLUSTER", "KEYSLOT", &key]).unwrap().parse().unwrap();
         let owner = slot * cluster.nodes.len() / 16_384;
         if names[owner].is_none() {
-            cluster.nodes[owner].cli(&["HSET", &key, "password", "{plain}p"]).unwrap();
-            cluster.nodes[owner].cli(&["HSET", &format!("{key}:acl"), "chat/#", "prs"]).unwrap();
+            add(&cluster.nodes[owner], &name);
             names[owner] = Some(name);
         }
         if names.iter().all(Option::is_some) {
@@ -245,9 +246,10 @@ fn one_on_each(cluster: &RedisCluster, kind: &str) -> Vec<String> {
 
 fn a_cluster_without_one_of_its_masters_is_not_noticed(version: MosquittoVersion) {
     type Change = fn(&mut RedisServer);
-    let outages: [(&str, Change, Change); 2] = [
+    let outages: [(&str, Change, Change); 3] = [
         ("frozen", |server| server.pause().unwrap(), |server| server.resume().unwrap()),
         ("stopped", |server| server.stop().unwrap(), |server| server.start().unwrap()),
+        ("emptied", |server| server.crash().unwrap(), |server| server.restart_empty().unwrap()),
     ];
     for (what, down, up) in outages {
         let mut cluster = RedisCluster::start(RedisVersion::Redis7).unwrap();
@@ -280,6 +282,13 @@ fn a_cluster_without_one_of_its_masters_is_not_noticed(version: MosquittoVersion
         assert!(stall.worst < NO_STALL, "{version:?} {what}: {stall:?}");
         up(&mut cluster.nodes[1]);
         cluster.wait_complete().unwrap();
+        if what == "emptied" {
+            wait_log(&broker, "has lost all users and rules");
+            for client in &mut clients {
+                client.publish("chat/room", b"still here", 1, false).unwrap();
+            }
+            [&known[1], &strangers[1]].iter().for_each(|name| add(&cluster.nodes[1], name));
+        }
         for name in &strangers {
             until("a stranger to be let in", SOON, || Ok((code("late", name) == 0).then_some(()))).unwrap();
         }

@@ -9,6 +9,7 @@ use midge_testkit::{
     workspace,
 };
 
+const NO_PUSH: &str = "auth_opt_push false";
 const SOON: Duration = Duration::from_secs(20);
 
 /// Returns the arguments of each command of the documentation that begins so.
@@ -58,6 +59,20 @@ fn gets_in(broker: &Mosquitto, name: &str) -> RawClient {
     .unwrap_or_else(|error| panic!("{name}: {error:#}:\n{}", broker.log()))
 }
 
+/// Has all done that there is to be done with pushes.
+fn pushes(run: &dyn Fn(&[&str]) -> String) {
+    let read = || run(&["HVALS", "midge:push:read"]);
+    until("pushes to be read", SOON, || Ok((!read().is_empty()).then_some(()))).unwrap();
+    run(&["XADD", "midge:push", "*", "topic", "a/#"]);
+    let entry = run(&["XADD", "midge:push", "*", "topic", "a", "id", "x", "result", "1"]);
+    let key = format!("midge:push:result:{{{entry}}}");
+    until("what became of a push", SOON, || Ok((run(&["EXISTS", &key]) == "1").then_some(()))).unwrap();
+    until("it to be told", SOON, || Ok(read().starts_with(&entry).then_some(()))).unwrap();
+    assert_ne!(run(&["XLEN", "midge:push:dead"]), "0");
+    run(&["HSET", "midge:push:read", "lost", "1-1 1"]);
+    until("a node that is gone to be forgotten", SOON, || Ok((run(&["HLEN", "midge:push:read"]) == "1").then_some(()))).unwrap();
+}
+
 /// Has the store asked for all that it may be asked for by a broker.
 fn serves(broker: &Mosquitto, servers: &[&RedisServer], name: &str, options: &str) {
     let run = |command: &[&str]| anywhere(servers.iter().copied(), command);
@@ -71,6 +86,9 @@ fn serves(broker: &Mosquitto, servers: &[&RedisServer], name: &str, options: &st
         })
         .unwrap();
     }
+    if name == "alice" && !options.contains(NO_PUSH) {
+        pushes(&run);
+    }
     run(&["HSET", &key, "enabled", "0"]);
     client.closed(SOON).unwrap();
     nothing_was_refused(servers.iter().copied(), options);
@@ -80,24 +98,23 @@ fn serves(broker: &Mosquitto, servers: &[&RedisServer], name: &str, options: &st
 fn each_way_of_working_needs_no_more_than_is_documented() {
     let commands = documented("redis-cli ACL SETUSER ");
     let midge: Vec<&Vec<String>> = commands.iter().filter(|words| words[0] == "midge").collect();
-    assert_eq!((midge.len(), commands.len()), (5, 6));
-    let [least, rehash, keyspace, sentinel, cluster] = midge[..] else { panic!("{midge:?}") };
-    let (tracking, notified) = ("auth_opt_watch tracking", "auth_opt_watch keyspace");
+    assert_eq!((midge.len(), commands.len()), (6, 7));
+    let [least, rehash, push, keyspace, sentinel, cluster] = midge[..] else { panic!("{midge:?}") };
+    let (tracking, notified) = (format!("auth_opt_watch tracking\n{NO_PUSH}"), "auth_opt_watch keyspace");
     let anew = "auth_opt_rehash_on_login argon2id";
     for (users, options) in [
-        (vec![least], tracking.to_owned()),
+        (vec![least], tracking.clone()),
         (vec![least, rehash], format!("{tracking}\n{anew}")),
-        (vec![least, rehash, keyspace], format!("{notified}\n{anew}")),
+        (vec![least, push, rehash, keyspace], format!("{notified}\n{anew}")),
     ] {
         let store = RedisServer::builder(RedisVersion::Redis7).config("notify-keyspace-events Kghx$").start().unwrap();
         set_users(&store, users);
         let broker = broker(&format!("redis://midge@127.0.0.1:{}", store.port()), &options);
         serves(&broker, &[&store], "alice", &options);
     }
-    behind_sentinel(&[least, rehash, sentinel], &format!("{tracking}\n{anew}"));
+    behind_sentinel(&[least, rehash, push, sentinel], &format!("auth_opt_watch tracking\n{anew}"));
     in_a_cluster(&[least, rehash, cluster], &format!("{tracking}\n{anew}"));
-    let both = [least, rehash, keyspace, cluster];
-    in_a_cluster(&both, &format!("{notified}\n{anew}"));
+    in_a_cluster(&[least, rehash, push, keyspace, cluster], &format!("{notified}\n{anew}"));
 }
 
 fn behind_sentinel(users: &[&Vec<String>], options: &str) {
@@ -143,7 +160,8 @@ fn a_right_that_lacks_is_said_and_costs_no_login() {
     for name in ["alice", "bob", "carol"] {
         store.cli(&["HSET", &format!("midge:user:{{{name}}}"), "password", "{plain}wonderland"]).unwrap();
     }
-    let broker = broker(&format!("redis://midge@127.0.0.1:{}", store.port()), "auth_opt_rehash_on_login argon2id");
+    let broker =
+        broker(&format!("redis://midge@127.0.0.1:{}", store.port()), &format!("auth_opt_rehash_on_login argon2id\n{NO_PUSH}"));
     for name in ["alice", "bob", "carol"] {
         gets_in(&broker, name);
         let line = format!("midge:user:{{{name}}}: the password stays in its weaker encoding: WATCH");

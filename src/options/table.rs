@@ -183,7 +183,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "node",
         "the host's name",
         "a text",
-        "What this broker is called among several: it stands in the log at the start.",
+        "What this broker is called among several, each of which needs another name: its state and its pushes are kept under this one.",
         |s, v| text(v).map(|v| s.node = v)
     ),
     setting!("connect_timeout", "3s", "a time from 10ms to 60s", "How long a connection to the store may take.", |s, v| between(
@@ -443,6 +443,62 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "a number from 0 to 10000000",
         "Sessions of disconnected clients whose rules are kept at hand; at the bound the longest gone are looked up by name.",
         |s, v| number(v, 0, 10_000_000).map(|v| s.offline_sessions = v)
+    ),
+    setting!(
+        "report",
+        "true",
+        SWITCH,
+        "Whether the store is told every two seconds how this broker is, for `midge status`.",
+        |s, v| switch(v).map(|v| s.report = v)
+    ),
+    setting!(
+        "push",
+        "true",
+        SWITCH,
+        "Whether pushes that applications write into the store are passed on; it takes a further thread and connection.",
+        |s, v| switch(v).map(|v| s.push = v)
+    ),
+    setting!(
+        "push_queue",
+        "1000",
+        "a number from 1 to 100000",
+        "Pushes that wait in memory; at the bound the others wait in the store.",
+        |s, v| number(v, 1, 100_000).map(|v| s.push_settings.queue = v)
+    ),
+    setting!(
+        "push_queue_bytes",
+        "16777216",
+        "a number from 1 to 1073741824",
+        "Bytes of the pushes that wait in memory; at the bound no further batch of up to 256 is read.",
+        |s, v| number(v, 1, 1 << 30).map(|v| s.push_settings.queue_bytes = v)
+    ),
+    setting!(
+        "push_backlog",
+        "1000000",
+        "a number from 1 to 1000000000",
+        "Pushes kept in the store for brokers that have not read them; at the bound the oldest are dropped, counted and logged.",
+        |s, v| number(v, 1, 1_000_000_000).map(|v| s.push_settings.backlog = v)
+    ),
+    setting!(
+        "push_absence",
+        "7d",
+        "a time from 1m to 366d",
+        "How long the store keeps pushes for a broker that doesn't come back.",
+        |s, v| between(v, Duration::from_secs(60), Duration::from_secs(366 * 86_400)).map(|v| s.push_settings.absence = v)
+    ),
+    setting!(
+        "push_id_ttl",
+        "24h",
+        "a time from 1s to 30d",
+        "How long the identifier of a push makes a second one void.",
+        |s, v| between(v, Duration::from_secs(1), Duration::from_secs(30 * 86_400)).map(|v| s.push_settings.id_ttl = v)
+    ),
+    setting!(
+        "push_dead_letters",
+        "10000",
+        "a number from 1 to 10000000",
+        "Entries kept of those that were no pushes; at the bound the oldest are dropped.",
+        |s, v| number(v, 1, 10_000_000).map(|v| s.push_settings.dead_letters = v)
     ),
     setting!("hash_threads", "half the cores, 1 to 8", "a number from 1 to 64", "Threads that hash passwords.", |s, v| number(
         v, 1, 64

@@ -59,6 +59,16 @@ fn answer(allowed: bool) -> Status {
 impl Plugin {
     /// Decides on the broker's thread.
     pub(crate) fn acl(&self, thread: &BrokerThread, check: &AclCheck<'_>) -> Status {
+        let status = self.acl_by_thread(thread, check);
+        self.traffic.count(check.access, status);
+        if self.pushing.is_counting() {
+            self.count_delivery(thread, check, status);
+        }
+        status
+    }
+
+    #[inline]
+    fn acl_by_thread(&self, thread: &BrokerThread, check: &AclCheck<'_>) -> Status {
         let generation = self.gate.directory().generation();
         // A message that goes to many is asked about once for each: most of these are answered here.
         if u32::try_from(check.access) == Ok(abi::MIDGE_ACL_READ) {

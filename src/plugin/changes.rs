@@ -149,7 +149,7 @@ impl Plugin {
         if known != Some(false) {
             return Status::SUCCESS;
         }
-        let check = crate::events::AclCheck { client, topic: b"", access: 0 };
+        let check = crate::events::AclCheck { client, topic: b"", access: 0, payload: &[] };
         let Some(hello) = super::access::verified(&check, id, user) else { return Status::SUCCESS };
         let address = client.handle();
         if let Some(policy) = self.admit_stranger(hello.clone()) {

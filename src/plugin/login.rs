@@ -220,7 +220,6 @@ impl Plugin {
         if self.level != Level::Delayed {
             return;
         }
-        self.waker.answered();
         loop {
             let next = self.delayed.with(thread, |delayed| {
                 let answer = delayed.receiver.try_recv().ok()?;

@@ -58,11 +58,13 @@ pub(super) struct Session {
     filters: Option<Box<Filters>>,
     /// When it went.
     departed: Option<Duration>,
+    /// Whether it can't come back.
+    transient: bool,
 }
 
 impl Session {
     fn new(policy: ClientPolicy, filters: Option<Box<Filters>>) -> Box<Self> {
-        Box::new(Self { policy, filters, departed: None })
+        Box::new(Self { policy, filters, departed: None, transient: false })
     }
 
     fn is(&self, id: &[u8], user: Option<&[u8]>) -> bool {
@@ -75,6 +77,11 @@ impl Session {
 
     pub(super) fn is_connected(&self) -> bool {
         self.departed.is_none()
+    }
+
+    /// Returns whether the client is away, and what comes meanwhile is kept for it.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.departed.is_some() && !self.transient
     }
 
     /// Returns whether the client is there, and what it may receive is all that counts.
@@ -169,6 +176,11 @@ pub(super) struct Sessions {
     /// The latest address of each identifier, by a keyed hash of it; whoever looks there compares the identifier.
     by_id: HashMap<u64, usize>,
     ids: RandomState,
+    /// The addresses of each username, by a keyed hash of it; kept from the first time that somebody asks for them.
+    by_user: Option<HashMap<u64, Vec<usize>>>,
+    /// How many are connected, and how many ever came.
+    connected: usize,
+    entered: u64,
     strangers: ByAddress<Box<Session>>,
     strangers_since: Duration,
     has_expiring: bool,
@@ -193,6 +205,9 @@ impl Sessions {
             generation: 0,
             by_id: HashMap::new(),
             ids: RandomState::new(),
+            by_user: None,
+            connected: 0,
+            entered: 0,
             strangers: ByAddress::default(),
             strangers_since: Duration::ZERO,
             has_expiring: false,
@@ -273,6 +288,8 @@ impl Sessions {
         place.good_in = 0;
         if place.session.is_connected() && place.session.policy.client().as_str().as_bytes() != id {
             place.session.departed = Some(now);
+            place.session.transient = true;
+            self.connected -= 1;
             self.leaving.push_back((now, address));
         }
     }
@@ -320,7 +337,12 @@ impl Sessions {
         }
         self.has_expiring |= policy.expires_unix().is_some();
         self.by_id.insert(self.ids.hash_one(policy.client().as_str().as_bytes()), address);
+        if let (Some(by_user), Some(user)) = (&mut self.by_user, policy.user()) {
+            by_user.entry(self.ids.hash_one(user.as_str())).or_default().push(address);
+        }
         self.by_address.insert(address, Place { session: Session::new(policy, filters), good_in: 0, policy: None });
+        self.connected += 1;
+        self.entered += 1;
     }
 
     /// Remembers for a while who is asked about without being connected: a session from before the start, the author of a
@@ -345,6 +367,8 @@ impl Sessions {
             return;
         }
         session.departed = Some(now);
+        session.transient = transient;
+        self.connected -= 1;
         place.good_in = 0;
         if transient { &mut self.leaving } else { &mut self.returning }.push_back((now, address));
     }
@@ -352,10 +376,50 @@ impl Sessions {
     /// Forgets the client at `address`.
     pub(super) fn remove(&mut self, address: usize) {
         let Some(Place { session, .. }) = self.by_address.remove(&address) else { return };
+        self.connected -= usize::from(session.is_connected());
         let id = self.ids.hash_one(session.policy.client().as_str().as_bytes());
         if self.by_id.get(&id) == Some(&address) {
             self.by_id.remove(&id);
         }
+        if let (Some(by_user), Some(user)) = (&mut self.by_user, session.policy.user()) {
+            let hash = self.ids.hash_one(user.as_str());
+            let left = by_user.get_mut(&hash).map(|addresses| {
+                addresses.retain(|known| *known != address);
+                addresses.len()
+            });
+            if left == Some(0) {
+                by_user.remove(&hash);
+            }
+        }
+    }
+
+    /// Returns how many clients are connected, and how many have come since the start.
+    pub(super) fn counts(&self) -> (usize, u64) {
+        (self.connected, self.entered)
+    }
+
+    /// Returns the addresses of a user's clients, among those of others whose name has the same hash.
+    pub(super) fn of_user(&mut self, user: &str) -> Vec<usize> {
+        let by_user = self.by_user.get_or_insert_with(|| {
+            let mut by_user: HashMap<u64, Vec<usize>> = HashMap::new();
+            for (address, place) in &self.by_address {
+                if let Some(user) = place.session.policy.user() {
+                    by_user.entry(self.ids.hash_one(user.as_str())).or_default().push(*address);
+                }
+            }
+            by_user
+        });
+        by_user.get(&self.ids.hash_one(user)).cloned().unwrap_or_default()
+    }
+
+    /// Returns the address of the client of this identifier, connected or not.
+    pub(super) fn of_client(&self, id: &str) -> Option<usize> {
+        self.address_of(id.as_bytes())
+    }
+
+    /// Returns the addresses of all clients.
+    pub(super) fn all(&self) -> Vec<usize> {
+        self.by_address.keys().copied().collect()
     }
 
     /// Returns the latest address of the client of this identifier.
@@ -364,7 +428,8 @@ impl Sessions {
         self.session_at(address).filter(|session| session.policy.client().as_str().as_bytes() == id).map(|_| address)
     }
 
-    fn session_at(&self, address: usize) -> Option<&Session> {
+    /// Returns the session at `address`.
+    pub(super) fn session_at(&self, address: usize) -> Option<&Session> {
         self.by_address.get(&address).map(|place| place.session.as_ref())
     }
 

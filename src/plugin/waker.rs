@@ -1,4 +1,4 @@
-//! Brings Mosquitto 2.1 to its tick for delayed logins.
+//! Brings Mosquitto to its tick when something waits for it.
 //!
 //! The broker may sleep in its wait for network events; a signal ends that wait. One that arrives just before the wait is lost,
 //! so it is repeated until the answers have been taken.

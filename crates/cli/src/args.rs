@@ -11,6 +11,9 @@ use crate::acl::AclCommand;
 use crate::ban::BanCommand;
 use crate::explain::Explain;
 use crate::group::GroupCommand;
+use crate::kick::KickCommand;
+use crate::push::PushCommand;
+use crate::status::StatusCommand;
 use crate::user::UserCommand;
 
 /// The store that is used where none is named.
@@ -56,8 +59,14 @@ pub(crate) enum Command {
     /// Bans: who is kept out, whatever else is said.
     #[command(subcommand)]
     Ban(BanCommand),
+    /// Disconnect clients, and keep them out for a moment.
+    Kick(KickCommand),
     /// Say whether a client may do something, and which rule decides.
     Explain(Explain),
+    /// Push a message to subscribers, a user, a client, a group or all.
+    Push(PushCommand),
+    /// Show how all servers are.
+    Status(StatusCommand),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -73,8 +82,8 @@ pub(crate) enum Command {
 
 const AFTER_HELP: &str = "\
 Exit codes:
-  0  done; `explain`: allowed
-  1  not found, or refused because of what the store holds; `explain`: denied
+  0  done; `explain`: allowed; `push --wait`: it reached somebody
+  1  not found, or refused because of what the store holds; `explain`: denied; `push --wait`: it reached nobody
   2  wrong usage or bad input
   3  the store can't be reached
 
@@ -86,7 +95,8 @@ Errors are text on standard error in any case.
 Examples:
   midge user add alice --group staff
   midge acl add --user alice 'chat/%u/#' prs
-  midge explain --user alice --client phone publish chat/alice/1";
+  midge explain --user alice --client phone publish chat/alice/1
+  midge push --user alice --wait chat/alice/1 'hello'";
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! The `midge` command: manages accounts and rules, explains decisions.
+//! The `midge` command: manages accounts and rules, explains decisions, pushes.
 //!
 //! Thin: what a name, a rule or a stored password may be is decided by `midge-core`, and where it lies by `midge-store`.
 //! Every answer goes to standard output, as a table or as one JSON document; everything else goes to standard error.
@@ -11,11 +11,14 @@ mod document;
 mod explain;
 mod failure;
 mod group;
+mod kick;
 mod output;
+mod push;
 mod records;
 mod rules;
 mod secret;
 mod span;
+mod status;
 mod target;
 mod user;
 
@@ -74,6 +77,9 @@ fn answer(cli: &Cli, output: &mut Output) -> anyhow::Result<Answer> {
         Command::Acl(command) => command.run(&mut open()?, output),
         Command::Ban(command) => command.run(&mut open()?, output),
         Command::Explain(question) => question.run(&mut open()?, output),
+        Command::Kick(kick) => kick.run(&mut open()?, output),
+        Command::Status(status) => status.run(&mut open()?, output),
+        Command::Push(push) => push.run(&cli.store, &cli.prefix, output),
         Command::Completions { shell } => document::completions(*shell, output),
         Command::Man { directory } => document::man(directory.as_deref(), output),
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use midge_core::entry::{Entry, Fields};
 use midge_core::key::{Key, KeySpace};
-use midge_store::{KeyKind, Store, StoreError, StoreSettings, StoreUrl, Write, Written};
+use midge_store::{Backend, KeyKind, Store, StoreError, StoreSettings, StoreUrl, Write, Written};
 
 use crate::failure::refused;
 
@@ -30,14 +30,7 @@ impl Records {
     /// # Errors
     /// `url` names no store, or the store can't be reached or is held by another process.
     pub(crate) fn open(url: &str, prefix: &str) -> Result<Self> {
-        let url: StoreUrl = url.parse().map_err(|error| anyhow!("--store: {error}"))?;
-        let settings = StoreSettings {
-            keys: KeySpace::new(prefix),
-            connect_timeout: PATIENCE,
-            response_timeout: PATIENCE,
-            ..StoreSettings::default()
-        };
-        let backend = midge_store::open(&url, &settings)?;
+        let (backend, settings) = open_backend(url, prefix)?;
         Ok(Self { store: backend.connect()?, settings })
     }
 
@@ -115,6 +108,21 @@ impl Records {
         }
         Ok(())
     }
+}
+
+/// Opens the way to the store at `url`, for a person who waits.
+///
+/// # Errors
+/// As [`Records::open`].
+pub(crate) fn open_backend(url: &str, prefix: &str) -> Result<(Box<dyn Backend>, StoreSettings)> {
+    let url: StoreUrl = url.parse().map_err(|error| anyhow!("--store: {error}"))?;
+    let settings = StoreSettings {
+        keys: KeySpace::new(prefix),
+        connect_timeout: PATIENCE,
+        response_timeout: PATIENCE,
+        ..StoreSettings::default()
+    };
+    Ok((midge_store::open(&url, &settings)?, settings))
 }
 
 /// Returns the fields of a key that should be a hash, or what is wrong with it.

@@ -68,6 +68,11 @@ impl BanList {
         self.named.len()
     }
 
+    /// Returns the bans that still hold at `now`.
+    pub fn holding(&self, now: Now) -> impl Iterator<Item = (&BanTarget, &Ban)> {
+        self.named.iter().filter(move |(_, ban)| ban.holds(now))
+    }
+
     /// Returns whether no ban is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::name::{ClientId, GroupName, NameError, Username};
+use crate::name::{ClientId, GroupName, NameError, NodeName, Username};
 
 /// One key of the native schema.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,6 +32,8 @@ pub enum Key {
     AllAutosub,
     /// `ban:{KIND:VALUE}`: a ban; its text is the reason.
     Ban(BanTarget),
+    /// `node:{NAME}`: how a server is.
+    Node(NodeName),
     /// `shield:{KIND:VALUE}`: failed logins counted for a user or an address.
     Shield(ShieldTarget),
 }
@@ -153,6 +155,7 @@ impl KeySpace {
             Key::AllAcl => format!("{prefix}all:acl"),
             Key::AllAutosub => format!("{prefix}all:autosub"),
             Key::Ban(target) => format!("{prefix}ban:{{{target}}}"),
+            Key::Node(name) => format!("{prefix}node:{{{name}}}"),
             Key::Shield(target) => format!("{prefix}shield:{{{target}}}"),
         }
     }
@@ -181,6 +184,7 @@ impl KeySpace {
             ("group", ":autosub") => name.parse().ok().map(Key::GroupAutosub),
             ("client", ":autosub") => name.parse().ok().map(Key::ClientAutosub),
             ("ban", "") => name.parse().ok().map(Key::Ban),
+            ("node", "") => name.parse().ok().map(Key::Node),
             ("shield", "") => match name.split_once(':')? {
                 ("user", user) => user.parse().ok().map(|user| Key::Shield(ShieldTarget::User(user))),
                 ("ip", address) => address.parse().ok().map(|address| Key::Shield(ShieldTarget::Address(address))),
@@ -214,6 +218,7 @@ mod tests {
             "midge:ban:{client:x:y}",
             "midge:ban:{ip:10.0.0.0/8}",
             "midge:ban:{ip:2001:db8::1}",
+            "midge:node:{host-1#2}",
             "midge:shield:{user:bob}",
             "midge:shield:{ip:192.0.2.1}",
         ] {

@@ -19,6 +19,7 @@ pub mod key;
 pub mod name;
 pub mod password;
 pub mod policy;
+pub mod push;
 pub mod record;
 pub mod rules;
 pub mod scram;

@@ -97,6 +97,19 @@ name_type! {
     GroupName
 }
 
+name_type! {
+    /// The name of a server among several.
+    NodeName
+}
+
+impl std::str::FromStr for NodeName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        check(text).map(|()| Self(text.into()))
+    }
+}
+
 impl std::str::FromStr for Username {
     type Err = NameError;
 

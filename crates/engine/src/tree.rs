@@ -394,7 +394,8 @@ impl SubscriptionTree {
 
     fn add_group(&mut self, filter: u32, name: &str) -> u32 {
         let name: Arc<str> = name.into();
-        let id = self.groups.insert(Group::new(filter, Arc::clone(&name)));
+        let group = Group::new(filter, Arc::clone(&name), &self.filter(filter).text);
+        let id = self.groups.insert(group);
         self.filter_mut(filter).groups.get_or_insert_default().insert(name, id);
         id
     }

@@ -91,23 +91,31 @@ impl Backend for Embedded {
     }
 }
 
-/// What a key holds: a hash, or a string that may end.
+/// What a key holds: a hash or a string, either of which may end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Content {
-    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    Hash { fields: BTreeMap<Vec<u8>, Vec<u8>>, until_ms: Option<u64> },
     Text { value: Vec<u8>, until_ms: Option<u64> },
 }
 
 const HASH: u8 = 1;
 const TEXT: u8 = 2;
+const ENDING_HASH: u8 = 3;
 
 impl Content {
-    /// Writes one byte for the kind; a hash as fields and values with 32 bit lengths, a string behind its 64 bit end (0: none).
+    /// Returns a hash without fields and end.
+    fn empty() -> Self {
+        Self::Hash { fields: BTreeMap::new(), until_ms: None }
+    }
+
+    /// Writes one byte for the kind; for a string (0: none) and a hash that ends its 64 bit end; then the string's bytes,
+    /// or the hash's fields and values with 32 bit lengths.
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
-            Self::Hash(fields) => {
-                out.push(HASH);
+            Self::Hash { fields, until_ms } => {
+                out.push(if until_ms.is_some() { ENDING_HASH } else { HASH });
+                out.extend(until_ms.iter().flat_map(|until| until.to_le_bytes()));
                 for part in fields.iter().flat_map(|(field, value)| [field, value]) {
                     out.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes());
                     out.extend(part);
@@ -124,15 +132,10 @@ impl Content {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         match bytes.split_first()? {
-            (&HASH, mut rest) => {
-                let mut fields = BTreeMap::new();
-                while !rest.is_empty() {
-                    let (field, value);
-                    (field, rest) = take_part(rest)?;
-                    (value, rest) = take_part(rest)?;
-                    fields.insert(field.to_vec(), value.to_vec());
-                }
-                Some(Self::Hash(fields))
+            (&HASH, rest) => Some(Self::Hash { fields: take_fields(rest)?, until_ms: None }),
+            (&ENDING_HASH, rest) => {
+                let (until, rest) = rest.split_first_chunk::<8>()?;
+                Some(Self::Hash { fields: take_fields(rest)?, until_ms: Some(u64::from_le_bytes(*until)) })
             }
             (&TEXT, rest) => {
                 let (until, value) = rest.split_first_chunk::<8>()?;
@@ -144,14 +147,27 @@ impl Content {
     }
 
     fn has_ended(&self, now_ms: u64) -> bool {
-        matches!(self, Self::Text { until_ms: Some(until), .. } if *until <= now_ms)
+        let (Self::Hash { until_ms, .. } | Self::Text { until_ms, .. }) = self;
+        until_ms.is_some_and(|until| until <= now_ms)
     }
 }
 
-/// Returns whether a record is a string that has ended, without decoding it.
+/// Returns whether a record has ended, without decoding it.
 fn has_ended(bytes: &[u8], now_ms: u64) -> bool {
-    let until = bytes.split_first().filter(|(kind, _)| **kind == TEXT).and_then(|(_, rest)| rest.first_chunk::<8>());
+    let until =
+        bytes.split_first().filter(|(kind, _)| [TEXT, ENDING_HASH].contains(*kind)).and_then(|(_, rest)| rest.first_chunk::<8>());
     until.is_some_and(|until| (1..=now_ms).contains(&u64::from_le_bytes(*until)))
+}
+
+fn take_fields(mut bytes: &[u8]) -> Option<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let mut fields = BTreeMap::new();
+    while !bytes.is_empty() {
+        let (field, value);
+        (field, bytes) = take_part(bytes)?;
+        (value, bytes) = take_part(bytes)?;
+        fields.insert(field.to_vec(), value.to_vec());
+    }
+    Some(fields)
 }
 
 fn take_part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -183,7 +199,7 @@ impl Handle {
         match Content::decode(bytes) {
             None => Entry::Unreadable("the record is damaged".to_owned()),
             Some(content) if content.has_ended(now) => Entry::Missing,
-            Some(Content::Hash(fields)) if !text => match fields.len() {
+            Some(Content::Hash { fields, .. }) if !text => match fields.len() {
                 0 => Entry::Missing,
                 many if many > self.shared.settings.max_fields => {
                     Entry::Unreadable(format!("has {many} fields, at most {} are read", self.shared.settings.max_fields))
@@ -193,7 +209,7 @@ impl Handle {
             Some(Content::Text { value, until_ms }) if text => {
                 Entry::Text { value, ttl: until_ms.map(|until| Duration::from_millis(until.saturating_sub(now))) }
             }
-            Some(Content::Hash(_)) => Entry::Unreadable("holds another type; a string is expected".to_owned()),
+            Some(Content::Hash { .. }) => Entry::Unreadable("holds another type; a string is expected".to_owned()),
             Some(Content::Text { .. }) => Entry::Unreadable("holds another type; a hash is expected".to_owned()),
         }
     }
@@ -210,20 +226,26 @@ impl Handle {
 fn change(content: Option<Content>, write: &Write) -> (Option<Content>, Written) {
     let wrong_type = |content| (Some(content), Written::Failed("WRONGTYPE the key holds another type".to_owned()));
     match (write, content) {
-        (Write::SetFields(_, fields), content) if fields.is_empty() => (content, Written::Failed("ERR no fields".to_owned())),
+        (Write::SetFields(_, fields) | Write::Renew { fields, .. }, content) if fields.is_empty() => {
+            (content, Written::Failed("ERR no fields".to_owned()))
+        }
         (Write::RemoveFields(_, fields), content) if fields.is_empty() => (content, Written::Failed("ERR no fields".to_owned())),
-        (Write::SetFields(_, fields), content @ (None | Some(Content::Hash(_)))) => {
-            let mut hash = match content {
-                Some(Content::Hash(hash)) => hash,
-                _ => BTreeMap::new(),
+        (Write::SetFields(_, new) | Write::Renew { fields: new, .. }, content @ (None | Some(Content::Hash { .. }))) => {
+            let (mut fields, mut until_ms) = match content {
+                Some(Content::Hash { fields, until_ms }) => (fields, until_ms),
+                _ => (BTreeMap::new(), None),
             };
-            let added = fields.iter().filter(|(field, value)| hash.insert(field.clone(), value.clone()).is_none()).count();
-            (Some(Content::Hash(hash)), Written::Count(added as u64))
+            if let Write::Renew { ttl, .. } = write {
+                until_ms = Some(until(*ttl));
+            }
+            let added = new.iter().filter(|(field, value)| fields.insert(field.clone(), value.clone()).is_none()).count();
+            (Some(Content::Hash { fields, until_ms }), Written::Count(added as u64))
         }
         (Write::RemoveFields(..), None) => (None, Written::Count(0)),
-        (Write::RemoveFields(_, fields), Some(Content::Hash(mut hash))) => {
-            let removed = fields.iter().filter(|field| hash.remove(*field).is_some()).count();
-            (Some(Content::Hash(hash)).filter(|content| *content != Content::Hash(BTreeMap::new())), Written::Count(removed as u64))
+        (Write::RemoveFields(_, gone), Some(Content::Hash { mut fields, until_ms })) => {
+            let removed = gone.iter().filter(|field| fields.remove(*field).is_some()).count();
+            let left = (!fields.is_empty()).then_some(Content::Hash { fields, until_ms });
+            (left, Written::Count(removed as u64))
         }
         (Write::Remove(_), content) => (None, Written::Count(u64::from(content.is_some()))),
         (Write::SetText { value, ttl, .. }, _) => {
@@ -267,8 +289,10 @@ impl Store for Handle {
             for write in writes {
                 written.push(self.write_one(&mut table, write)?);
             }
-            let ending =
-                writes.iter().filter(|write| matches!(write, Write::SetText { ttl: Some(_), .. } | Write::Increment { .. }));
+            let ends = |write: &&Write| {
+                matches!(write, Write::SetText { ttl: Some(_), .. } | Write::Renew { .. } | Write::Increment { .. })
+            };
+            let ending = writes.iter().filter(ends);
             self.purge(&mut table, ending.count() * PURGE)?;
         }
         transaction.commit().map_err(away)?;
@@ -291,12 +315,12 @@ impl Store for Handle {
         {
             let mut table = transaction.open_table(ENTRIES).map_err(away)?;
             let content = table.get(name.as_str()).map_err(away)?.and_then(|bytes| Content::decode(bytes.value()));
-            let Some(Content::Hash(mut fields)) = content else { return Ok(Written::Count(0)) };
+            let Some(Content::Hash { mut fields, until_ms }) = content else { return Ok(Written::Count(0)) };
             if fields.get(field).is_none_or(|value| value != old) {
                 return Ok(Written::Count(0));
             }
             fields.insert(field.to_vec(), new.to_vec());
-            table.insert(name.as_str(), Content::Hash(fields).encode().as_slice()).map_err(away)?;
+            table.insert(name.as_str(), Content::Hash { fields, until_ms }.encode().as_slice()).map_err(away)?;
         }
         transaction.commit().map_err(away)?;
         self.announce(std::iter::once(key));
@@ -327,7 +351,7 @@ impl Handle {
         let now = now_ms();
         let before = match table.get(key.as_str()).map_err(away)? {
             Some(bytes) if !has_ended(bytes.value(), now) => match Content::decode(bytes.value()) {
-                None if matches!(write, Write::SetText { .. } | Write::Remove(_)) => Some(Content::Hash(BTreeMap::new())),
+                None if matches!(write, Write::SetText { .. } | Write::Remove(_)) => Some(Content::empty()),
                 None => return Ok(Written::Failed("the record is damaged".to_owned())),
                 content => content,
             },
@@ -349,7 +373,7 @@ impl Handle {
         }
         let mut purged_to = self.shared.purged_to.lock().unwrap_or_else(PoisonError::into_inner);
         let prefix = self.shared.settings.keys.prefix();
-        let kinds = [format!("{prefix}ban:{{"), format!("{prefix}shield:{{")];
+        let kinds = [format!("{prefix}ban:{{"), format!("{prefix}node:{{"), format!("{prefix}shield:{{")];
         let now = now_ms();
         let mut ended = Vec::new();
         let mut left = most;

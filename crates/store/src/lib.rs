@@ -6,11 +6,17 @@
 
 mod backoff;
 mod embedded;
+mod guarded;
+mod limiter;
+pub mod node;
+pub mod push;
 mod redis;
 pub mod service;
 mod url;
 
+use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use midge_core::entry::{Entry, Fields};
@@ -57,6 +63,15 @@ pub enum Write {
         /// How long it lives; `None` is forever.
         ttl: Option<Duration>,
     },
+    /// Sets fields of a hash, which is forgotten `ttl` after it was last renewed.
+    Renew {
+        /// The key.
+        key: Key,
+        /// The fields.
+        fields: Fields,
+        /// How long the hash lives from now on.
+        ttl: Duration,
+    },
     /// Adds one to a counter, which is forgotten `ttl` after its last increment.
     Increment {
         /// The key.
@@ -72,7 +87,7 @@ impl Write {
     pub fn key(&self) -> &Key {
         match self {
             Self::SetFields(key, _) | Self::RemoveFields(key, _) | Self::Remove(key) => key,
-            Self::SetText { key, .. } | Self::Increment { key, .. } => key,
+            Self::SetText { key, .. } | Self::Renew { key, .. } | Self::Increment { key, .. } => key,
         }
     }
 }
@@ -105,6 +120,8 @@ pub enum KeyKind {
     AllAcl,
     /// Bans.
     Ban,
+    /// Servers.
+    Node,
 }
 
 impl KeyKind {
@@ -120,6 +137,7 @@ impl KeyKind {
             Key::ClientAutosub(_) => Some(Self::ClientAutosub),
             Key::AllAcl => Some(Self::AllAcl),
             Key::Ban(_) => Some(Self::Ban),
+            Key::Node(_) => Some(Self::Node),
             _ => None,
         }
     }
@@ -135,6 +153,27 @@ impl KeyKind {
             Self::ClientAutosub => "client:{*}:autosub",
             Self::AllAcl => "all:acl",
             Self::Ban => "ban:{*}",
+            Self::Node => "node:{*}",
+        }
+    }
+}
+
+/// What one server holds of a store: it is lost together, if it is lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Part(Option<Arc<str>>);
+
+impl Part {
+    /// Returns the part that a server of a cluster has.
+    fn of_server(name: &str) -> Self {
+        Self(Some(name.into()))
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(name) => write!(f, "{name} of the store"),
+            None => f.write_str("the store"),
         }
     }
 }
@@ -185,6 +224,23 @@ pub trait Store: Send {
         Ok(())
     }
 
+    /// Returns the part of the store that has `key`; the default is all of it.
+    fn part_of(&self, key: &Key) -> Part {
+        let _ = key;
+        Part::default()
+    }
+
+    /// Returns where the listing of a part begins, which ends before a page of another node; `None` where it is no part any more.
+    fn first_page(&self, part: &Part) -> Option<Page> {
+        let _ = part;
+        Some(Page::default())
+    }
+
+    /// Returns how often a server of the store was found to have begun anew, as far as that shows; it may have forgotten all.
+    fn beginnings(&self) -> u64 {
+        0
+    }
+
     /// Replaces the value of a field, if it is still `old`; counts 1 where it did. Nobody else's change comes in between.
     ///
     /// # Errors
@@ -203,8 +259,10 @@ pub trait Store: Send {
 pub enum Change {
     /// This key.
     Key(Key),
-    /// Anything: there was a gap, or the store was emptied.
+    /// Anything: there was a gap.
     Everything,
+    /// Anything, and what is missing was lost with all else: the store was emptied.
+    Flushed,
 }
 
 /// How changes are learnt of.
@@ -241,7 +299,7 @@ pub trait Watch: Send {
     /// Changes may have been missed; another watch has to be opened.
     fn next(&mut self, wait: Duration) -> Result<Vec<Change>, StoreError>;
 
-    /// Returns a moment whose past has been told of: by name, or as [`Change::Everything`] where all was lost.
+    /// Returns a moment whose past has been told of: by name, or as [`Change::Flushed`] where all was lost.
     fn heard_until(&self) -> Instant;
 
     /// Returns how it learns of changes.
@@ -261,6 +319,14 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// The store can't be reached, or refuses us.
     fn watch(&self) -> Result<Box<dyn Watch>, StoreError>;
+
+    /// Opens a connection for pushes.
+    ///
+    /// # Errors
+    /// The store can't be reached, refuses us, or has no streams.
+    fn pushes(&self) -> Result<Box<dyn push::PushLog>, StoreError> {
+        Err(StoreError::Refused("this store has no streams; pushes need Redis".to_owned()))
+    }
 
     /// Returns the keys that are ours in the store.
     fn key_space(&self) -> &KeySpace;

@@ -4,7 +4,9 @@
 //! per server, and an error about one key is about that key alone.
 
 mod commands;
+mod lives;
 mod nodes;
+mod push;
 mod watch;
 
 use std::sync::Arc;
@@ -14,8 +16,10 @@ use ::redis::{ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Tls
 use midge_core::entry::Entry;
 use midge_core::key::{Key, KeySpace};
 
+use crate::push::PushLog;
 use crate::url::TlsFiles;
-use crate::{Backend, KeyKind, Page, Store, StoreError, StoreSettings, StoreUrl, Watch, Write, Written};
+use crate::{Backend, KeyKind, Page, Part, Store, StoreError, StoreSettings, StoreUrl, Watch, Write, Written};
+use lives::Lives;
 use nodes::Nodes;
 
 /// How often a batch is tried again after a cluster has moved some of its keys.
@@ -32,6 +36,7 @@ struct Shared {
     certificates: Option<TlsCertificates>,
     /// Which of the servers that the URL names answered last, so that one that is gone is waited for once only.
     seed: AtomicUsize,
+    lives: Lives,
 }
 
 impl Redis {
@@ -40,7 +45,13 @@ impl Redis {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let certificates = url.tls.as_ref().map(read_certificates).transpose()?;
         Ok(Self {
-            shared: Arc::new(Shared { url: url.clone(), settings: settings.clone(), certificates, seed: AtomicUsize::new(0) }),
+            shared: Arc::new(Shared {
+                url: url.clone(),
+                settings: settings.clone(),
+                certificates,
+                seed: AtomicUsize::new(0),
+                lives: Lives::default(),
+            }),
         })
     }
 }
@@ -67,6 +78,10 @@ impl Backend for Redis {
 
     fn watch(&self) -> Result<Box<dyn Watch>, StoreError> {
         watch::open(self.shared.clone())
+    }
+
+    fn pushes(&self) -> Result<Box<dyn PushLog>, StoreError> {
+        Ok(Box::new(push::Log::open(self.shared.clone())?))
     }
 
     fn key_space(&self) -> &KeySpace {
@@ -203,6 +218,18 @@ impl Store for Connected {
             cursor => Some(Page { node: page.node, cursor, after: None }),
         };
         Ok((keys.collect(), next))
+    }
+
+    fn part_of(&self, key: &Key) -> Part {
+        self.nodes.part_of(&self.nodes.keys().render(key))
+    }
+
+    fn first_page(&self, part: &Part) -> Option<Page> {
+        Some(Page { node: self.nodes.find(part)?, ..Page::default() })
+    }
+
+    fn beginnings(&self) -> u64 {
+        self.nodes.beginnings()
     }
 
     fn replace_field(&mut self, key: &Key, field: &[u8], old: &[u8], new: &[u8]) -> Result<Written, StoreError> {

@@ -6,14 +6,13 @@
 //! A store that is away, slow or emptied by a restart changes nothing for accounts that are known: see [`worker`].
 
 mod hashing;
-mod limiter;
 mod queue;
 mod reply;
 mod watcher;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +21,7 @@ use midge_core::name::Username;
 use midge_core::time::Now;
 
 use crate::Backend;
+use crate::node::Report;
 use hashing::HashPool;
 use queue::{Job, Queue};
 use reply::Reply;
@@ -80,6 +80,7 @@ struct Shared {
     gate: Arc<Gate>,
     backend: Box<dyn Backend>,
     settings: ServiceSettings,
+    report: OnceLock<Report>,
     clock: Clock,
     queue: Queue,
     hashing: HashPool,
@@ -146,6 +147,7 @@ impl Service {
         let shared = Arc::new(Shared {
             gate,
             backend,
+            report: OnceLock::new(),
             clock,
             queue: Queue::new(settings.login_queue),
             hashing: HashPool::new(settings.hash_queue),
@@ -187,6 +189,12 @@ impl Service {
         if self.shared.queue.push(Job::Prepare { user: user.clone(), reply }).is_err() {
             self.shared.busy.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Has the worker write how this server is, from now on; only the first call counts.
+    pub fn report(&self, report: Report) {
+        let _ = self.shared.report.set(report);
+        self.nudge();
     }
 
     /// Tells the worker that the gate has effects to write.

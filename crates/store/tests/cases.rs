@@ -43,6 +43,7 @@ fn cases(store: &mut dyn Store) {
     names(store);
     hashes(store);
     strings(store);
+    leases(store);
     wrong_types(store);
     replacing(store);
     large(store);
@@ -110,6 +111,38 @@ fn reads(store: &mut dyn Store) {
     assert_eq!(read[..3], [two.clone(), reason, Entry::Missing]);
     assert_eq!(read[4..], [two, Entry::Missing, Entry::Missing]);
     assert_eq!(read_one(store, &user("r1")), Entry::Hash(one));
+}
+
+fn node(name: &str) -> Key {
+    Key::Node(name.parse().unwrap())
+}
+
+fn leases(store: &mut dyn Store) {
+    let renew = |name: &str, pairs: &[(&[u8], &[u8])], ttl| Write::Renew { key: node(name), fields: fields(pairs), ttl };
+    let hour = Duration::from_secs(3600);
+    assert_eq!(write_one(store, renew("l", &[(b"a", b"1"), (b"b", b"2")], hour)), Written::Count(2));
+    assert_eq!(write_one(store, renew("l", &[(b"b", b"3"), (b"c", b"4")], hour)), Written::Count(1));
+    let all = Entry::Hash(fields(&[(b"a", b"1"), (b"b", b"3"), (b"c", b"4")]));
+    assert_eq!(read_one(store, &node("l")), all);
+    assert!(listed(store, KeyKind::Node).contains(&node("l")));
+    assert!(is_failure(&write_one(store, renew("l", &[], hour))));
+    let brief = Duration::from_millis(50);
+    write_one(store, renew("brief", &[(b"a", b"1")], brief));
+    midge_testkit::until("the end of a lease", Duration::from_secs(20), || {
+        Ok((read_one(store, &node("brief")) == Entry::Missing && !listed(store, KeyKind::Node).contains(&node("brief")))
+            .then_some(()))
+    })
+    .unwrap();
+    // What was renewed in time has not ended with the earlier lease, and begins anew after its end.
+    write_one(store, renew("long", &[(b"a", b"1")], brief));
+    write_one(store, renew("long", &[(b"b", b"2")], hour));
+    std::thread::sleep(brief * 2);
+    assert!(matches!(read_one(store, &node("long")), Entry::Hash(_)));
+    assert_eq!(write_one(store, renew("brief", &[(b"b", b"2")], hour)), Written::Count(1));
+    assert_eq!(read_one(store, &node("brief")), Entry::Hash(fields(&[(b"b", b"2")])));
+    for name in ["l", "long", "brief"] {
+        assert_eq!(write_one(store, Write::Remove(node(name))), Written::Count(1));
+    }
 }
 
 fn names(store: &mut dyn Store) {

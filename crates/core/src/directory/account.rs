@@ -136,6 +136,13 @@ impl Account {
         }
     }
 
+    /// Returns whether the rules of `group` apply to the account's clients, who are `identity`.
+    pub(super) fn is_in(&self, identity: &Identity, group: &GroupName) -> bool {
+        let of_record = self.record().is_some_and(|record| record.groups.contains(group));
+        let of_token = || identity.token.iter().any(|groups| groups.contains(group));
+        of_record || of_token() || (identity.user.is_none() && group.as_str() == ANONYMOUS_GROUP)
+    }
+
     /// Returns the account that these parts make, with the rules that it shares with others.
     pub(super) fn compose(identity: &Identity, record: Part<RecordState>, rules: Part<Arc<RuleSet>>, shared: &Shared) -> Self {
         let standing = standing_of(identity, &record.value);

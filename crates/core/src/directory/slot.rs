@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::DirectorySettings;
 use super::account::{Account, Identity};
-use crate::name::Username;
+use crate::name::{GroupName, Username};
 
 /// The place of one account; it stays while clients hold it, its content changes.
 #[derive(Debug)]
@@ -37,6 +37,12 @@ impl Slot {
     #[must_use]
     pub fn account(&self) -> Guard<Arc<Account>> {
         self.account.load()
+    }
+
+    /// Returns whether the rules of `group` apply to the slot's clients.
+    #[must_use]
+    pub fn is_member_of(&self, group: &GroupName) -> bool {
+        self.account().is_in(&self.identity, group)
     }
 
     pub(super) fn account_full(&self) -> Arc<Account> {

@@ -31,6 +31,12 @@ impl<'a> GroupRef<'a> {
         &self.0.name
     }
 
+    /// Returns the whole shared subscription as SUBSCRIBE carries it: `$share/NAME/FILTER`.
+    #[must_use]
+    pub fn path(self) -> &'a Arc<str> {
+        &self.0.path
+    }
+
     /// Returns the members: first those who are online.
     #[must_use]
     pub fn members(self) -> &'a [Subscription] {
@@ -72,6 +78,7 @@ pub(crate) struct Group {
     /// The filter that the group belongs to.
     pub(crate) filter: u32,
     pub(crate) name: Arc<str>,
+    path: Arc<str>,
     /// Online members, then the others.
     members: Vec<Subscription>,
     online: usize,
@@ -93,8 +100,9 @@ impl Keyed for Place {
 }
 
 impl Group {
-    pub(crate) fn new(filter: u32, name: Arc<str>) -> Self {
-        Self { filter, name, members: Vec::new(), online: 0, places: SortedList::default(), next: Cell::new(0) }
+    pub(crate) fn new(filter: u32, name: Arc<str>, text: &str) -> Self {
+        let path = format!("$share/{name}/{text}").into();
+        Self { filter, name, path, members: Vec::new(), online: 0, places: SortedList::default(), next: Cell::new(0) }
     }
 
     /// Adds a member or replaces the options of one, which are returned.
@@ -167,7 +175,7 @@ mod tests {
     use super::*;
 
     fn group(online: u32, offline: u32) -> Group {
-        let mut group = Group::new(0, "g".into());
+        let mut group = Group::new(0, "g".into(), "f");
         for id in 0..online + offline {
             let options = SubscriptionOptions::new(QoS::AtLeastOnce);
             group.insert(Subscription { subscriber: SubscriberId(id), options }, id < online);

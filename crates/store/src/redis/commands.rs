@@ -107,6 +107,14 @@ pub(super) fn write(pipeline: &mut Pipeline, write: &Write, rendered: &str) {
                 pipeline.arg("PX").arg(milliseconds(*ttl));
             }
         }
+        Write::Renew { fields, ttl, .. } => {
+            pipeline.cmd("HSET").arg(rendered);
+            for (field, value) in fields {
+                pipeline.arg(field.as_slice()).arg(value.as_slice());
+            }
+            pipeline.cmd("PEXPIRE").arg(rendered).arg(milliseconds(*ttl));
+            return;
+        }
         Write::Increment { ttl, .. } => {
             pipeline.cmd("INCR").arg(rendered).cmd("PEXPIRE").arg(rendered).arg(milliseconds(*ttl));
             return;

@@ -12,8 +12,8 @@ use ::redis::{
 use midge_core::key::KeySpace;
 
 use super::{Shared, classify, is_away};
-use crate::StoreError;
 use crate::url::{Address, Login, Place};
+use crate::{Part, StoreError};
 
 /// How many hash slots a cluster has (Redis Cluster specification).
 const SLOTS: u16 = 16_384;
@@ -41,7 +41,10 @@ impl Nodes {
     /// Connects to all servers that take writes.
     pub(super) fn open(shared: Arc<Shared>) -> Result<Self, StoreError> {
         let (addresses, ranges) = find(&shared)?;
-        let connections = addresses.iter().map(|address| shared.open(address)).collect::<Result<Vec<_>, _>>()?;
+        let mut connections = addresses.iter().map(|address| shared.open(address)).collect::<Result<Vec<_>, _>>()?;
+        for (address, connection) in addresses.iter().zip(&mut connections) {
+            shared.lives.see(address, connection, shared.settings.response_timeout)?;
+        }
         Ok(Self { shared, addresses, connections, ranges })
     }
 
@@ -82,6 +85,25 @@ impl Nodes {
         Ok(range.ok_or_else(|| StoreError::Away(format!("the cluster has nobody for slot {slot}")))?.node)
     }
 
+    /// Returns the part that has `key`: in a cluster its server, otherwise everything.
+    pub(super) fn part_of(&self, key: &str) -> Part {
+        let server = if self.ranges.is_empty() { None } else { self.of(key).ok().and_then(|node| self.addresses.get(node)) };
+        server.map_or_else(Part::default, |address| Part::of_server(&address.to_string()))
+    }
+
+    /// Returns the server that has `part`; `None` where it has none any more.
+    pub(super) fn find(&self, part: &Part) -> Option<usize> {
+        if self.ranges.is_empty() {
+            return (*part == Part::default()).then_some(0);
+        }
+        self.addresses.iter().position(|address| Part::of_server(&address.to_string()) == *part)
+    }
+
+    /// Returns how often any of the servers was found to have begun anew.
+    pub(super) fn beginnings(&self) -> u64 {
+        self.shared.lives.beginnings()
+    }
+
     /// Runs a pipeline that doesn't stop at errors about keys.
     pub(super) fn query(&mut self, node: usize, pipeline: &Pipeline) -> Result<Vec<RedisResult<Value>>, StoreError> {
         let within = self.shared.settings.response_timeout;
@@ -91,6 +113,12 @@ impl Nodes {
     /// Runs one command.
     pub(super) fn query_one<T: FromRedisValue>(&mut self, node: usize, command: &Cmd) -> Result<T, StoreError> {
         let within = self.shared.settings.response_timeout;
+        ask_one(self.connection(node)?, command, within)
+    }
+
+    /// Runs one command that waits by itself, for `wait` at most.
+    pub(super) fn query_waiting(&mut self, node: usize, command: &Cmd, wait: Duration) -> Result<Value, StoreError> {
+        let within = self.shared.settings.response_timeout + wait;
         ask_one(self.connection(node)?, command, within)
     }
 

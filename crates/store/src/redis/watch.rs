@@ -118,13 +118,14 @@ impl Followed {
                 node.asked_at = Instant::now();
                 let now = Some(flushes(&self.shared, &mut node.connection)?);
                 if std::mem::replace(&mut node.flushes, now) != now {
-                    changes.push(Change::Everything);
+                    changes.push(Change::Flushed);
                 }
             }
         }
         self.beat_at = began;
         if changes.len() > MAX_CHANGES {
-            changes = vec![Change::Everything];
+            let flushed = changes.contains(&Change::Flushed);
+            changes = vec![if flushed { Change::Flushed } else { Change::Everything }];
         }
         Ok(changes)
     }
@@ -236,7 +237,7 @@ fn read_push(shared: &Shared, push: PushInfo, changes: &mut Vec<Change>) -> Resu
                 .map(Change::Key),
         ),
         // The database was flushed.
-        (PushKind::Invalidate, _) => changes.push(Change::Everything),
+        (PushKind::Invalidate, _) => changes.push(Change::Flushed),
         (PushKind::PMessage, [_, Value::BulkString(channel), _]) => {
             let name = channel.iter().position(|byte| *byte == b':').map(|colon| &channel[colon + 1..]);
             changes.extend(name.and_then(|name| keys.parse(name)).map(Change::Key));

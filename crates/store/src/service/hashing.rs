@@ -6,8 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use midge_core::gate::{Admission, HashJob};
 
-use super::reply::{Reply, guarded};
+use super::reply::Reply;
 use super::{Shared, Verdict};
+use crate::guarded::guarded;
 
 #[derive(Default)]
 struct Waiting {

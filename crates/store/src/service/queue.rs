@@ -29,6 +29,8 @@ pub(super) struct Waiting {
     pub(super) changed: HashSet<Key>,
     /// That anything may have changed, and how often announcements had been lost before that was found.
     pub(super) everything: Option<u64>,
+    /// That the store was emptied.
+    pub(super) flushed: bool,
     /// A moment whose past has been told of.
     pub(super) heard: Option<Instant>,
     pub(super) nudged: bool,
@@ -75,10 +77,11 @@ impl Queue {
         self.arrived.notify_one();
     }
 
-    /// Says that anything may have changed; keys named before are covered by that.
-    pub(super) fn everything(&self, losses: u64) {
+    /// Says that anything may have changed, and whether the store was emptied; keys named before are covered by that.
+    pub(super) fn everything(&self, losses: u64, flushed: bool) {
         let mut waiting = self.lock();
         waiting.changed.clear();
+        waiting.flushed |= flushed;
         waiting.everything = Some(losses);
         self.arrived.notify_one();
     }

@@ -2,12 +2,7 @@
 //!
 //! The callback belongs to somebody else: what it breaks stays with it, and never ends a thread of the service.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// Runs `body`; returns `None` where it panicked.
-pub(super) fn guarded<T>(body: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(body)).inspect_err(|_| log::error!("internal error: a thread of the store panicked")).ok()
-}
+use crate::guarded::guarded;
 
 /// A callback that has not been called yet; one that is forgotten is called with `otherwise`.
 pub(super) struct Reply<T> {

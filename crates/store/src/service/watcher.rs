@@ -8,8 +8,8 @@ use std::time::Duration;
 use midge_core::key::Key;
 
 use super::Shared;
-use super::limiter::Limiter;
-use super::reply::guarded;
+use crate::guarded::guarded;
+use crate::limiter::Limiter;
 use crate::{Backoff, Change, StoreError, Watch};
 
 /// How long one look at the announcements may take.
@@ -48,7 +48,7 @@ fn follow(shared: &Shared, backoff: &mut Backoff, beginnings: &mut Limiter) -> R
     }
     // Only this thread loses the link, so the number stays the same for as long as the watch holds.
     let losses = shared.gate.directory().losses();
-    shared.queue.everything(losses);
+    shared.queue.everything(losses, false);
     while !shared.queue.is_stopping() {
         tell(shared, watch.as_mut(), losses)?;
         backoff.held(shared.clock.now().monotonic.saturating_sub(began));
@@ -57,9 +57,9 @@ fn follow(shared: &Shared, backoff: &mut Backoff, beginnings: &mut Limiter) -> R
 }
 
 fn tell(shared: &Shared, watch: &mut dyn Watch, losses: u64) -> Result<(), StoreError> {
-    let (everything, keys) = since_everything(watch.next(LOOK)?);
-    if everything {
-        shared.queue.everything(losses);
+    let (anything, keys) = since_anything(watch.next(LOOK)?);
+    if let Some(flushed) = anything {
+        shared.queue.everything(losses, flushed);
     }
     if !keys.is_empty() {
         shared.queue.changed(keys, losses);
@@ -69,17 +69,17 @@ fn tell(shared: &Shared, watch: &mut dyn Watch, losses: u64) -> Result<(), Store
     Ok(())
 }
 
-/// Returns whether anything may have changed, and the keys named after that.
+/// Returns whether anything may have changed, and then whether all was lost, and the keys named after that.
 ///
 /// A key named before is covered, and must not stay: found missing in a store that was emptied, it would count as deleted.
-fn since_everything(mut changes: Vec<Change>) -> (bool, Vec<Key>) {
-    let last = changes.iter().rposition(|change| *change == Change::Everything);
+fn since_anything(mut changes: Vec<Change>) -> (Option<bool>, Vec<Key>) {
+    let last = changes.iter().rposition(|change| !matches!(change, Change::Key(_)));
     let after = changes.split_off(last.map_or(0, |at| at + 1));
     let keys = after.into_iter().filter_map(|change| match change {
         Change::Key(key) => Some(key),
-        Change::Everything => None,
+        Change::Everything | Change::Flushed => None,
     });
-    (last.is_some(), keys.collect())
+    (last.map(|_| changes.contains(&Change::Flushed)), keys.collect())
 }
 
 #[cfg(test)]
@@ -90,13 +90,14 @@ mod tests {
     fn what_was_named_before_everything_is_covered_by_it() {
         let key = |name: &str| Key::User(name.parse().unwrap());
         let named = |name: &str| Change::Key(key(name));
-        let check = |changes: Vec<Change>, everything: bool, keys: &[Key]| {
-            assert_eq!(since_everything(changes), (everything, keys.to_vec()));
+        let check = |changes: Vec<Change>, anything: Option<bool>, keys: &[Key]| {
+            assert_eq!(since_anything(changes), (anything, keys.to_vec()));
         };
-        check(vec![], false, &[]);
-        check(vec![named("a"), named("b")], false, &[key("a"), key("b")]);
-        check(vec![named("a"), Change::Everything], true, &[]);
-        check(vec![named("a"), Change::Everything, named("b")], true, &[key("b")]);
-        check(vec![Change::Everything, named("a"), Change::Everything, named("b")], true, &[key("b")]);
+        check(vec![], None, &[]);
+        check(vec![named("a"), named("b")], None, &[key("a"), key("b")]);
+        check(vec![named("a"), Change::Everything], Some(false), &[]);
+        check(vec![named("a"), Change::Flushed, named("b")], Some(true), &[key("b")]);
+        check(vec![Change::Everything, named("a"), Change::Everything, named("b")], Some(false), &[key("b")]);
+        check(vec![Change::Flushed, named("a"), Change::Everything, named("b")], Some(true), &[key("b")]);
     }
 }

@@ -12,8 +12,8 @@ mod emptiness;
 mod gone;
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use midge_core::directory::{Identity, Slot};
@@ -22,11 +22,13 @@ use midge_core::gate::{Admission, Asked, Hello};
 use midge_core::key::{Key, ShieldTarget};
 use midge_core::time::Now;
 
-use super::limiter::Limiter;
 use super::queue::{Job, MAX_CHANGED};
-use super::reply::{Reply, guarded};
+use super::reply::Reply;
 use super::{Shared, Verdict};
-use crate::{Backoff, Store, StoreError};
+use crate::guarded::guarded;
+use crate::limiter::Limiter;
+use crate::node::Fact;
+use crate::{Backoff, Store, StoreError, Write, Written, node};
 use bans::Bans;
 use emptiness::Emptiness;
 use gone::Gone;
@@ -60,6 +62,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         complaints: Limiter::new(6),
         flaws: Limiter::new(20),
         refusals: Limiter::new(6),
+        reported: node::Last::default(),
     };
     loop {
         match guarded(|| worker.turn()) {
@@ -101,6 +104,7 @@ struct Worker<'a> {
     flaws: Limiter,
     /// Of single writes.
     refusals: Limiter,
+    reported: node::Last,
 }
 
 /// Somebody who waits for an account.
@@ -117,6 +121,9 @@ impl Worker<'_> {
             self.dismiss(waiting.jobs);
             return false;
         }
+        if waiting.flushed {
+            self.emptiness.doubt(self.now());
+        }
         if let Some(losses) = waiting.everything {
             self.begin_epoch(losses);
         }
@@ -130,6 +137,7 @@ impl Worker<'_> {
         self.sweep_some();
         self.end_emptiness();
         self.write_effects();
+        self.report();
         self.heartbeat();
         true
     }
@@ -262,10 +270,7 @@ impl Worker<'_> {
     fn settle(&mut self, read: Vec<(Key, Entry)>) -> HashSet<Key> {
         let directory = self.shared.gate.directory();
         let is_lost = |(key, entry): &&(Key, Entry)| *entry == Entry::Missing && directory.knows(key);
-        let mut lost: HashSet<Key> = read.iter().filter(is_lost).map(|(key, _)| key.clone()).collect();
-        if !lost.is_empty() && self.believes_loss() {
-            lost.clear();
-        }
+        let lost = self.lost_of(read.iter().filter(is_lost).map(|(key, _)| key));
         let taken: Vec<(Key, Entry)> = read.into_iter().filter(|(key, _)| !lost.contains(key)).collect();
         self.apply(&taken);
         lost
@@ -273,7 +278,7 @@ impl Worker<'_> {
 
     fn apply(&mut self, read: &[(Key, Entry)]) {
         let now = self.now();
-        self.emptiness.see(read);
+        self.see_policy(read);
         self.bans.see(read, now);
         for (key, entry) in read {
             if let (Key::Shield(target), Entry::Text { value, .. }) = (key, entry)
@@ -406,6 +411,37 @@ impl Worker<'_> {
             already.extend(keys);
         }
         self.sweep.drain(..slots.len());
+    }
+
+    /// Writes how this server is.
+    fn report(&mut self) {
+        let Some(report) = self.shared.report.get() else { return };
+        let now = self.now();
+        if self.store.is_none() || !self.reported.is_due(now.monotonic) {
+            return;
+        }
+        let mut facts = (report.collect)();
+        facts.extend(self.facts());
+        let fields = self.reported.fields(&facts, now.monotonic, now.unix);
+        let write = Write::Renew { key: node::key(report), fields, ttl: node::LEASE };
+        if let Some(Written::Failed(why)) = self.ask(|store| store.write(&[write])).and_then(|mut written| written.pop()) {
+            self.complain_of_write(&node::key(report), "this server's state can't be shown in the store", &why);
+            self.reported.rest(now.monotonic);
+        }
+    }
+
+    /// Returns what this thread knows of itself.
+    fn facts(&self) -> [(&'static str, Fact); 6] {
+        let health = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let directory = self.shared.gate.directory();
+        [
+            ("store_round_trip_us", Fact::Gauge(u64::try_from(health.round_trip.as_micros()).unwrap_or(u64::MAX))),
+            ("store_failures", Fact::Counter(health.failures)),
+            ("store_emptied", Fact::Gauge(health.emptied.into())),
+            ("following", Fact::Text(health.watch_mode.filter(|_| directory.is_linked()).unwrap_or("nothing").to_owned())),
+            ("hashed", Fact::Counter(self.shared.hashed.load(Ordering::Relaxed))),
+            ("busy", Fact::Counter(self.shared.busy.load(Ordering::Relaxed))),
+        ]
     }
 
     fn heartbeat(&mut self) {

@@ -66,7 +66,7 @@ impl Fake {
     pub(crate) fn flush(&self) {
         let mut state = self.lock();
         state.entries.clear();
-        state.watches.retain(|watch| watch.send(Change::Everything).is_ok());
+        state.watches.retain(|watch| watch.send(Change::Flushed).is_ok());
     }
 
     pub(crate) fn field(&self, key: &Key, field: &str) -> String {

@@ -9,7 +9,7 @@ use midge_core::key::ShieldTarget;
 use midge_core::password::HashPolicy;
 use midge_core::topic::TopicFilter;
 use midge_store::WatchPolicy;
-use midge_testkit::{FaultProxy, Mode, RedisServer, RedisVersion, until};
+use midge_testkit::{FaultProxy, Mode, RedisCluster, RedisServer, RedisVersion, until};
 
 use crate::{Node, SOON, refused};
 
@@ -74,6 +74,89 @@ fn redis_restarted_empty_keeps_who_is_known() {
     .unwrap();
     assert!(clients.iter().all(|client| node.leaves(client).is_none()));
     assert!(node.login("stranger", "").is_err());
+}
+
+#[test]
+fn redis_that_is_filled_again_after_a_loss_keeps_who_is_known() {
+    type Loss = fn(&mut RedisServer);
+    let losses: [(&str, Loss); 2] =
+        [("restarted", |server| server.restart_empty().unwrap()), ("flushed", |server| drop(server.cli(&["FLUSHALL"]).unwrap()))];
+    for watch in [WatchPolicy::Tracking, WatchPolicy::Keyspace] {
+        for (what, lose) in losses {
+            let mut server = RedisServer::builder(RedisVersion::Redis7).config("notify-keyspace-events KA").start().unwrap();
+            for name in ["a", "b", "c"] {
+                server.cli(&["HSET", &format!("midge:user:{{{name}}}"), "enabled", "1"]).unwrap();
+            }
+            server.cli(&["SET", "midge:ban:{user:villain}", "why"]).unwrap();
+            let node = Node::redis(&server.url(), watch);
+            node.is_linked();
+            let [a, b, c] = ["a", "b", "c"].map(|name| node.login(name, "").unwrap());
+            until("the ban", SOON, || Ok(matches!(node.login("villain", ""), Err(Refusal::Banned { .. })).then_some(()))).unwrap();
+            lose(&mut server);
+            // One is there again before anybody looks, another comes later, and the third doesn't come.
+            server.cli(&["HSET", "midge:user:{a}", "enabled", "1"]).unwrap();
+            until("the loss to be noticed", SOON, || {
+                drop(node.login("a", ""));
+                Ok(node.service().health().emptied.then_some(()))
+            })
+            .unwrap_or_else(|error| panic!("{what}, {watch:?}: {error:#}"));
+            assert_eq!(node.leaves(&b), None, "{what}, {watch:?}");
+            node.login("b", "").unwrap();
+            server.cli(&["HSET", "midge:user:{b}", "enabled", "1"]).unwrap();
+            node.has_to_leave(&c, &Refusal::NoSuchUser, "who was not filled in again to leave");
+            assert_eq!((node.leaves(&a), node.leaves(&b)), (None, None), "{what}, {watch:?}");
+            until("the end of the ban", SOON, || Ok(matches!(node.login("villain", ""), Err(Refusal::NoSuchUser)).then_some(())))
+                .unwrap();
+        }
+    }
+}
+
+/// Returns a name of the form that `name` makes of a number, which the cluster's server at `owner` has.
+fn owned(cluster: &RedisCluster, owner: usize, name: impl Fn(usize) -> String) -> String {
+    let key = |name: &String| cluster.nodes[0].cli(&["CLUSTER", "KEYSLOT", &format!("{{{name}}}")]).unwrap();
+    let of = |name: &String| key(name).parse::<usize>().unwrap() * cluster.nodes.len() / 16_384;
+    (0..).map(name).find(|name| of(name) == owner).unwrap()
+}
+
+#[test]
+fn a_master_of_a_cluster_restarted_empty_keeps_who_is_known() {
+    let mut cluster = RedisCluster::start(RedisVersion::Redis7).unwrap();
+    let names: Vec<String> = (0..3).map(|owner| owned(&cluster, owner, |n| format!("u{n}"))).collect();
+    for (name, server) in names.iter().zip(&cluster.nodes) {
+        server.cli(&["HSET", &format!("midge:user:{{{name}}}"), "enabled", "1"]).unwrap();
+        server.cli(&["HSET", &format!("midge:user:{{{name}}}:acl"), "own/#", "rs"]).unwrap();
+    }
+    let villain = owned(&cluster, 1, |n| format!("user:villain{n}"));
+    cluster.nodes[1].cli(&["SET", &format!("midge:ban:{{{villain}}}"), "why"]).unwrap();
+    let ports: Vec<String> = cluster.ports().iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let node = Node::redis(&format!("redis+cluster://{}", ports.join(",")), WatchPolicy::Auto);
+    node.is_linked();
+    let clients: Vec<ClientPolicy> = names.iter().map(|name| node.login(name, "").unwrap()).collect();
+    let banned = || matches!(node.login(villain.strip_prefix("user:").unwrap(), ""), Err(Refusal::Banned { .. }));
+    until("the ban", SOON, || Ok(banned().then_some(()))).unwrap();
+    cluster.nodes[1].restart_empty().unwrap();
+    cluster.wait_complete().unwrap();
+    until("the loss to be noticed", SOON, || {
+        for name in &names {
+            node.login(name, "").unwrap();
+        }
+        Ok(node.service().health().emptied.then_some(()))
+    })
+    .unwrap();
+    node.is_linked();
+    for (name, client) in names.iter().zip(&clients) {
+        assert_eq!(node.leaves(client), None, "{name}");
+        assert!(client.may_subscribe(TopicFilter::new("own/1").unwrap()).allowed, "{name}");
+    }
+    assert!(banned());
+    // What the other servers have lost is no loss, but deleted.
+    cluster.nodes[0].cli(&["DEL", &format!("midge:user:{{{}}}", names[0])]).unwrap();
+    node.has_to_leave(&clients[0], &Refusal::NoSuchUser, "a deleted user to leave");
+    // Filled again, the server is believed again.
+    cluster.nodes[1].cli(&["HSET", &format!("midge:user:{{{}}}", names[1]), "enabled", "1"]).unwrap();
+    until("the end of the loss", SOON, || Ok((!node.service().health().emptied).then_some(()))).unwrap();
+    until("the end of the ban", SOON, || Ok((!banned()).then_some(()))).unwrap();
+    assert_eq!(node.leaves(&clients[1]), None);
 }
 
 #[test]

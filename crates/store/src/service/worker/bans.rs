@@ -1,7 +1,7 @@
 //! Reads the whole list of bans, a page per turn.
 //!
 //! Bans that are named as changed meanwhile count as they were read then. The list in force is replaced at the end,
-//! and never by that of a store which has lost everything.
+//! and what a part of the store has lost stays on it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -96,13 +96,31 @@ impl Worker<'_> {
         let Some(listing) = self.bans.listing.take() else { return };
         let now = self.now().monotonic;
         self.bans.not_before = now + now.saturating_sub(listing.began) * REST;
-        let directory = self.shared.gate.directory();
-        if listing.found.is_empty() && !directory.bans().is_empty() && !self.believes_loss() {
-            return;
-        }
-        let refused = listing.refused + directory.replace_bans(listing.found);
+        let mut found = listing.found;
+        found.extend(self.lost_bans(&found));
+        let refused = listing.refused + self.shared.gate.directory().replace_bans(found);
         if refused > 0 {
             log::error!("{refused} bans have no room and don't hold: at most {MAX_BANS} are held");
         }
+    }
+
+    /// Returns the bans in force that are not in `found` because the store has lost them.
+    fn lost_bans(&mut self, found: &HashMap<BanTarget, Ban>) -> Vec<(BanTarget, Ban)> {
+        // One that ends in this very moment may have ended in the store already.
+        let now = self.now();
+        let soon = Now { unix: now.unix + 2, ..now };
+        let bans = self.shared.gate.directory().bans();
+        let mut missing: HashMap<Key, Ban> = bans
+            .holding(soon)
+            .filter(|(target, _)| !found.contains_key(target))
+            .map(|(target, ban)| (Key::Ban(target.clone()), ban.clone()))
+            .collect();
+        let lost = self.lost_of(missing.keys());
+        lost.into_iter()
+            .filter_map(|key| match (missing.remove(&key), key) {
+                (Some(ban), Key::Ban(target)) => Some((target, ban)),
+                _ => None,
+            })
+            .collect()
     }
 }

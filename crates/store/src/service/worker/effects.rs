@@ -76,7 +76,7 @@ impl Worker<'_> {
         }
     }
 
-    fn complain_of_write(&mut self, key: &Key, effect: &str, why: &str) {
+    pub(super) fn complain_of_write(&mut self, key: &Key, effect: &str, why: &str) {
         if let Some(held_back) = self.refusals.pass(self.now().monotonic) {
             let key = self.shared.backend.key_space().render(key);
             let key = midge_core::name::Shown(&key).to_string();

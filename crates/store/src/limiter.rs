@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A rate limit for one kind of message.
 #[derive(Debug)]
-pub(super) struct Limiter {
+pub(crate) struct Limiter {
     per_minute: u32,
     minute: u64,
     passed: u32,
@@ -12,12 +12,12 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    pub(super) fn new(per_minute: u32) -> Self {
+    pub(crate) fn new(per_minute: u32) -> Self {
         Self { per_minute, minute: 0, passed: 0, held_back: 0 }
     }
 
     /// Returns how many were held back before this one, or `None` where this one is held back too.
-    pub(super) fn pass(&mut self, now: Duration) -> Option<u64> {
+    pub(crate) fn pass(&mut self, now: Duration) -> Option<u64> {
         let minute = now.as_secs() / 60;
         if minute != self.minute {
             (self.minute, self.passed) = (minute, 0);

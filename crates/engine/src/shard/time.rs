@@ -1,0 +1,96 @@
+//! What happens because time passes.
+
+use std::time::Duration;
+
+use midge_mqtt::ReasonCode;
+
+use super::Shard;
+use crate::permission::Turn;
+
+/// Expired retained messages that are dropped in one call.
+const EXPIRED_AT_ONCE: usize = 256;
+
+/// Sessions that get their next retained messages in one call: about a millisecond, however many wait.
+const WALKS_AT_ONCE: usize = 64;
+
+/// What a timer is for; generations tell what it was set for from what is there now.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Timer {
+    KeepAlive { connection: u32, generation: u32 },
+    Will { session: u32, generation: u32 },
+    Expiry { session: u32, generation: u32 },
+}
+
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Shard {
+    /// Goes on with what takes time: deadlines, and retained messages for new subscriptions, some at each call.
+    ///
+    /// To be called once in each turn of the loop. The first call after [`Shard::restore`] passes on what sessions left behind that had ended.
+    pub fn advance(&mut self, turn: &Turn<'_>) {
+        if !self.leftovers.is_empty() {
+            self.pass_on_leftovers(turn);
+        }
+        let now = turn.monotonic();
+        let mut fired = std::mem::take(&mut self.scratch.fired);
+        self.timers.advance(now, &mut fired);
+        for timer in fired.drain(..) {
+            self.fire(timer, turn);
+        }
+        self.scratch.fired = fired;
+        self.retained.expire(now, EXPIRED_AT_ONCE);
+        for _ in 0..self.walking.len().min(WALKS_AT_ONCE) {
+            let Some(slot) = self.walking.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(slot).filter(|connection| connection.walking) else { continue };
+            connection.walking = false;
+            let session = connection.session;
+            self.walk(session, turn);
+        }
+    }
+
+    /// Returns when [`Shard::advance`] is to be called at the latest, on the monotonic clock; `None` where only an input can change anything.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        if !self.walking.is_empty() || !self.leftovers.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        [self.timers.next(), self.retained.next_expiry()].into_iter().flatten().min()
+    }
+
+    fn fire(&mut self, timer: Timer, turn: &Turn<'_>) {
+        match timer {
+            Timer::KeepAlive { connection: slot, generation } => {
+                let most = self.settings.receive_maximum;
+                let known = self.connections.get_mut(slot).filter(|known| known.generation == generation);
+                let known = known.map(|known| {
+                    // Who isn't listened to, as its acknowledgements wait for the journal, can't be found silent.
+                    if known.owed() >= most.into() {
+                        known.heard = millis(turn.monotonic());
+                    }
+                    &*known
+                });
+                let Some(deadline) = known.and_then(super::Connection::deadline) else { return };
+                if deadline > turn.monotonic() {
+                    return self.timers.insert(deadline, turn.monotonic(), timer);
+                }
+                if self.session_of(slot) != super::NONE {
+                    self.counters.keep_alive_timeouts += 1;
+                    self.close(slot, Some(ReasonCode::KeepAliveTimeout), turn); // [MQTT-3.1.2-22]
+                }
+            }
+            Timer::Will { session, generation } => {
+                if self.sessions.get(session).is_some_and(|known| known.generation == generation && !known.is_online()) {
+                    self.publish_will(session, turn);
+                }
+            }
+            Timer::Expiry { session, generation } => {
+                if self.sessions.get(session).is_some_and(|known| known.generation == generation && !known.is_online()) {
+                    self.counters.expired_sessions += 1;
+                    self.end_session(session, turn);
+                }
+            }
+        }
+    }
+}
