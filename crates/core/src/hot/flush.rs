@@ -1,8 +1,7 @@
 //! Changes of buckets, on their way to the store and back.
 //!
 //! What is taken counts as sent; what the store refused is given back, and comes with the next flush.
-//! A [`Part`] is one metric, whose keys share a slot of a Redis Cluster, so that one transaction applies all of it or nothing.
-//! When it is not known whether it was applied, its sequence number tells, if the transaction writes that down for the node.
+//! The [parent module](super) says how parts are applied.
 //!
 //! All members are increments, so the sum over nodes is the sum of what they counted; with clients that don't change nodes this
 //! holds for publishers as well.
@@ -14,22 +13,38 @@
 //! about k in practice, and a flood of random topics none.
 //! What a set lacks of a topic is at most T/k per node beside what the tables lost.
 
+use std::fmt;
+
 use super::bucket::Bucket;
 use super::distinct::Registers;
 use super::ledger::Ring;
-use super::table::SUMS;
 use super::{BucketKey, Ledger, Metric};
 
 /// Increments of one metric, to be applied together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a part that was not applied has to be given back"]
 pub struct Part {
-    /// Grows with each flush of this ledger that had something to say.
-    pub sequence: u64,
+    /// Tells whether it was applied.
+    pub mark: Mark,
     /// What was counted.
     pub metric: Metric,
     /// By key, each once.
     pub buckets: Vec<BucketIncrements>,
+}
+
+/// Tells one flush of one run of a node from all others of this node.
+///
+/// Its text is what the store writes down, with the increments and as atomically, at [`Metric::mark_key`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark {
+    pub(super) run: u64,
+    pub(super) sequence: u64,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.run, self.sequence)
+    }
 }
 
 /// Increments of one sorted set.
@@ -72,9 +87,9 @@ impl Ledger {
                 };
                 let sent = &mut bucket.sent[slot];
                 match sum_of(part.metric) {
-                    Some(sum) => sent.sums[sum] -= amount,
+                    Some(sum) => sent.sums[sum] = sent.sums[sum].saturating_sub(amount),
                     None => {
-                        sent.publishers -= amount;
+                        sent.publishers = sent.publishers.saturating_sub(amount);
                         sent.new_publishers = true;
                     }
                 }
@@ -83,8 +98,8 @@ impl Ledger {
     }
 
     fn take_due(&mut self, due: impl Fn(&Ring) -> bool, unix: u64) -> Vec<Part> {
-        let sequence = self.sequence + 1;
-        let mut parts = Metric::ALL.map(|metric| Part { sequence, metric, buckets: Vec::new() });
+        let mark = Mark { run: self.mark.run, sequence: self.mark.sequence + 1 };
+        let mut parts = Metric::ALL.map(|metric| Part { mark, metric, buckets: Vec::new() });
         for ring in self.rings.iter_mut().filter(|ring| due(ring)) {
             let mut budget = 4 * ring.buckets.first().map_or(0, |bucket| bucket.sent.len());
             for part in &mut parts {
@@ -97,7 +112,9 @@ impl Ledger {
             ring.flushed_unix = if budget == 0 { 0 } else { unix };
         }
         let parts: Vec<Part> = parts.into_iter().filter(|part| !part.buckets.is_empty()).collect();
-        self.sequence += u64::from(!parts.is_empty());
+        if !parts.is_empty() {
+            self.mark = mark;
+        }
         parts
     }
 }

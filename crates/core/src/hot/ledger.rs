@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use super::bucket::Bucket;
 use super::counter::Tally;
 use super::distinct::Registers;
+use super::flush::Mark;
 use super::table::{SUMS, Sums};
 use super::{Capacity, Metric, Seed, Window};
 
@@ -45,14 +46,27 @@ impl HotTopic {
 pub struct HotList {
     /// By the metric that was asked for, highest first; by name where that is equal.
     pub topics: Vec<HotTopic>,
-    /// Publishes of all topics together, exactly; 1 minus the counted share is what no entry shows.
+    /// Of all topics together, whether they are in the list or not; exact.
+    pub total: Totals,
+    /// The most that any one topic may have had more than is shown: what overflowing tables have lost.
+    pub missed: Totals,
+}
+
+/// What is added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Publishes.
     pub messages: u64,
-    /// Bytes of payload of all topics together, exactly.
+    /// Bytes of payload.
     pub bytes: u64,
-    /// Deliveries of all topics together, exactly.
+    /// Messages sent to subscribers.
     pub deliveries: u64,
-    /// The most messages that any topic may have had more than is shown: what an overflowing table has lost.
-    pub missed_messages: u64,
+}
+
+impl From<Sums> for Totals {
+    fn from([messages, bytes, deliveries]: Sums) -> Self {
+        Self { messages, bytes, deliveries }
+    }
 }
 
 /// What one node has counted, by window.
@@ -61,8 +75,8 @@ pub struct Ledger {
     pub(super) seed: Seed,
     pub(super) rings: [Ring; 4],
     capacity: usize,
-    /// Number of the last flush.
-    pub(super) sequence: u64,
+    /// That of the last flush.
+    pub(super) mark: Mark,
     pub(super) dropped: u64,
 }
 
@@ -81,7 +95,8 @@ impl Ledger {
     #[must_use]
     pub fn new(seed: Seed, capacity: Capacity) -> Self {
         let rings = Window::ALL.map(|window| Ring { window, buckets: Vec::new(), spare: Vec::new(), flushed_unix: 0 });
-        Self { seed, rings, capacity: capacity.get(), sequence: 0, dropped: 0 }
+        let mark = Mark { run: seed.run(), sequence: 0 };
+        Self { seed, rings, capacity: capacity.get(), mark, dropped: 0 }
     }
 
     /// Adds what a counter has counted to all windows at `unix`, in seconds since 1970, and returns the tally empty.
@@ -122,8 +137,7 @@ impl Ledger {
         let mut topics: Vec<HotTopic> = merged.into_iter().map(|(name, (sums, publishers))| hot_topic(name, sums, &publishers)).collect();
         topics.sort_unstable_by(|a, b| b.metric(metric).cmp(&a.metric(metric)).then_with(|| a.name.cmp(&b.name)));
         topics.truncate(count);
-        let [messages, bytes, deliveries] = total;
-        HotList { topics, messages, bytes, deliveries, missed_messages: lost[0] }
+        HotList { topics, total: total.into(), missed: lost.into() }
     }
 
     /// Returns how much that was given back could not be kept, as its topic or its bucket was gone: a count of increments.

@@ -26,6 +26,11 @@ impl Seed {
         Publisher::from_hash(self.0.hash_one((client, "publisher")))
     }
 
+    /// Returns a number that no other run of this node has.
+    pub(super) fn run(&self) -> u64 {
+        self.0.hash_one("run")
+    }
+
     #[inline]
     pub(super) fn topic(&self, name: &str) -> u64 {
         self.0.hash_one(name)

@@ -24,7 +24,7 @@ const NAME_ROOM: usize = MAX_NAME_BYTES + 1;
 
 /// What is known of one topic.
 #[derive(Clone, Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(super) struct Slot {
     pub(super) hash: u64,
     pub(super) sums: Sums,

@@ -5,7 +5,23 @@
 //! Buckets begin at multiples of g since 1970, so that all nodes write into the same ones.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
+
+/// Why a text names no metric or no window.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{found}\" is none of {allowed}")]
+pub struct HotNameError {
+    found: String,
+    allowed: String,
+}
+
+impl HotNameError {
+    fn new(found: &str, allowed: &[&str]) -> Self {
+        let found = found.chars().take(40).collect::<String>().escape_debug().to_string();
+        Self { found, allowed: allowed.join(", ") }
+    }
+}
 
 /// What is counted of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +49,22 @@ impl Metric {
             Self::Deliveries => "deliveries",
             Self::Publishers => "publishers",
         }
+    }
+
+    /// Returns the key, without the prefix, of the string that holds the [`Mark`](super::Mark) of `node`'s last part of this metric.
+    ///
+    /// It shares the slot of the buckets, and shall live for an hour, which is longer than an answer can be waited for.
+    #[must_use]
+    pub fn mark_key(self, node: &str) -> String {
+        format!("hot:{{{self}}}:applied:{node}")
+    }
+}
+
+impl FromStr for Metric {
+    type Err = HotNameError;
+
+    fn from_str(text: &str) -> Result<Self, HotNameError> {
+        Self::ALL.into_iter().find(|metric| metric.name() == text).ok_or_else(|| HotNameError::new(text, &Self::ALL.map(Self::name)))
     }
 }
 
@@ -94,6 +126,11 @@ impl Window {
         (0..=self.whole_buckets()).filter_map(move |back| newest.checked_sub(back * self.bucket_seconds()))
     }
 
+    /// Returns the keys whose sets make up the window at `unix` when they are added up, newest first.
+    pub fn keys(self, metric: Metric, unix: u64) -> impl Iterator<Item = BucketKey> {
+        self.starts(unix).map(move |start| BucketKey { metric, window: self, start })
+    }
+
     /// Returns where the bucket of the moment `unix` begins, in seconds since 1970.
     #[must_use]
     pub fn start(self, unix: u64) -> u64 {
@@ -132,6 +169,14 @@ impl Window {
             Self::Minute | Self::Hour | Self::Day => 6,
             Self::Week => 7,
         }
+    }
+}
+
+impl FromStr for Window {
+    type Err = HotNameError;
+
+    fn from_str(text: &str) -> Result<Self, HotNameError> {
+        Self::ALL.into_iter().find(|window| window.name() == text).ok_or_else(|| HotNameError::new(text, &Self::ALL.map(Self::name)))
     }
 }
 
@@ -193,5 +238,20 @@ mod tests {
         assert_eq!(key.to_string(), "hot:{messages}:1m:1795449600");
         let keys: Vec<String> = Metric::ALL.map(|metric| BucketKey { metric, window: Window::Week, start: 0 }.to_string()).to_vec();
         assert_eq!(keys, ["hot:{messages}:7d:0", "hot:{bytes}:7d:0", "hot:{deliveries}:7d:0", "hot:{publishers}:7d:0"]);
+        let window: Vec<String> = Window::Hour.keys(Metric::Bytes, 1_900).map(|key| key.to_string()).collect();
+        assert_eq!(window, ["hot:{bytes}:1h:1800", "hot:{bytes}:1h:1200", "hot:{bytes}:1h:600", "hot:{bytes}:1h:0"]);
+        assert_eq!(Metric::Bytes.mark_key("host-1"), "hot:{bytes}:applied:host-1");
+    }
+
+    #[test]
+    fn names_read_back() {
+        for window in Window::ALL {
+            assert_eq!(window.name().parse(), Ok(window));
+        }
+        for metric in Metric::ALL {
+            assert_eq!(metric.name().parse(), Ok(metric));
+        }
+        assert_eq!("1d".parse::<Window>().unwrap_err().to_string(), "\"1d\" is none of 1m, 1h, 24h, 7d");
+        assert!("Messages".parse::<Metric>().is_err());
     }
 }
