@@ -444,21 +444,21 @@ impl Host {
     }
 
     /// Returns the handle of the client that has this identifier now, where the broker can tell.
-    pub(crate) fn find(&self, _: &BrokerThread, id: &str) -> Option<usize> {
+    pub(crate) fn find(&self, thread: &BrokerThread, id: &str) -> Option<usize> {
+        self.client_of(thread, id).map(|client| client.as_ptr() as usize)
+    }
+
+    fn client_of(&self, _: &BrokerThread, id: &str) -> Option<ptr::NonNull<midge_client>> {
         let (find, id) = (self.client?, CString::new(id).ok()?);
-        // SAFETY: a C string that lives until the call returns; the pointer is only compared.
-        let client = unsafe { find(id.as_ptr()) };
-        (!client.is_null()).then_some(client as usize)
+        // SAFETY: a C string that lives until the call returns.
+        ptr::NonNull::new(unsafe { find(id.as_ptr()) })
     }
 
     /// Returns whether the broker keeps a session of this identifier whose client is away, where it can tell.
-    pub(crate) fn awaits(&self, _: &BrokerThread, id: &str) -> bool {
-        let (Some(find), Some(address), Ok(id)) = (self.client, self.client_address, CString::new(id)) else { return false };
-        // SAFETY: a C string that lives until the call returns; the client that is found lives as long as this callback.
-        unsafe {
-            let client = find(id.as_ptr());
-            !client.is_null() && address(client).is_null()
-        }
+    pub(crate) fn awaits(&self, thread: &BrokerThread, id: &str) -> bool {
+        let (Some(client), Some(address)) = (self.client_of(thread, id), self.client_address) else { return false };
+        // SAFETY: the broker has just named the client, and nothing has run since that could end it.
+        unsafe { address(client.as_ptr()).is_null() }
     }
 
     /// Takes a subscription from a client; returns whether the broker could.

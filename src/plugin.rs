@@ -118,7 +118,9 @@ impl Plugin {
             false => Pushing::default(),
         };
         let traffic = Arc::new(Traffic::default());
-        if let Some(node) = NodeName::from_bytes(node.as_bytes()).ok().filter(|_| settings.report) {
+        // Nobody else can look into a directory meanwhile.
+        let reports = settings.report && !url.is_directory();
+        if let Some(node) = NodeName::from_bytes(node.as_bytes()).ok().filter(|_| reports) {
             service.report(Self::reporting(node, &gate, &traffic, &pushing, level));
         }
         Ok(Self {

@@ -448,7 +448,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "report",
         "true",
         SWITCH,
-        "Whether the store is told every two seconds how this broker is, for `midge status`.",
+        "Whether the store, unless it is a directory, is told every two seconds how this broker is, for `midge status`.",
         |s, v| switch(v).map(|v| s.report = v)
     ),
     setting!(

@@ -15,7 +15,7 @@ use std::time::Duration;
 use midge_core::access::Access;
 use midge_core::push::Audience;
 use midge_core::topic::TopicName;
-use midge_store::push::{Delivery, EntryId, Outcome, PushCounters, PushSettings, Pushes};
+use midge_store::push::{Delivery, Outcome, PushCounters, PushSettings, Pushes};
 use midge_store::{StoreError, StoreUrl};
 
 use super::Plugin;
@@ -221,8 +221,7 @@ fn settle(counts: &mut Vec<Count>, outcomes: &mut Vec<Outcome>) {
 }
 
 fn outcome(delivery: &Delivery, delivered: u64, queued: u64) -> Outcome {
-    let entry: EntryId = delivery.entry;
-    Outcome { entry, wanted: delivery.push.wants_result, delivered, queued }
+    Outcome { entry: delivery.entry, wanted: delivery.push.wants_result, delivered, queued }
 }
 
 /// Returns where the clients of an audience are, and perhaps some others.

@@ -40,6 +40,11 @@ fn check(text: &str) -> Result<(), NameError> {
     }
 }
 
+fn check_group(text: &str) -> Result<(), NameError> {
+    check(text)?;
+    if text.contains(',') { Err(NameError::Comma) } else { Ok(()) }
+}
+
 /// Returns whether `name` may stand in for a placeholder of a topic filter.
 ///
 /// A name with `+`, `#` or `/` would change the filter's shape, and control characters hide what a filter says.
@@ -49,7 +54,7 @@ pub fn expandable(name: &str) -> bool {
 }
 
 macro_rules! name_type {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Arc<str>);
@@ -81,58 +86,32 @@ macro_rules! name_type {
                 &self.0
             }
         }
+
+        impl std::str::FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                $check(text).map(|()| Self(text.into()))
+            }
+        }
     };
 }
 
 name_type! {
     /// The name that a client logs in with.
-    Username
+    Username, check
 }
 name_type! {
     /// The client identifier of a CONNECT packet.
-    ClientId
+    ClientId, check
 }
 name_type! {
     /// The name of a group of users.
-    GroupName
+    GroupName, check_group
 }
-
 name_type! {
     /// The name of a server among several.
-    NodeName
-}
-
-impl std::str::FromStr for NodeName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        check(text).map(|()| Self(text.into()))
-    }
-}
-
-impl std::str::FromStr for Username {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        check(text).map(|()| Self(text.into()))
-    }
-}
-
-impl std::str::FromStr for ClientId {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        check(text).map(|()| Self(text.into()))
-    }
-}
-
-impl std::str::FromStr for GroupName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        check(text)?;
-        if text.contains(',') { Err(NameError::Comma) } else { Ok(Self(text.into())) }
-    }
+    NodeName, check
 }
 
 impl Username {

@@ -82,7 +82,7 @@ pub enum PushError {
     },
     /// The topic is no topic name.
     #[error("the field topic: {0}")]
-    Topic(#[from] TopicError),
+    Topic(TopicError),
     /// The topic begins with `$`, which is the servers' own.
     #[error("the field topic begins with $, which is for servers alone")]
     Reserved,
@@ -114,8 +114,9 @@ impl Push {
             }
         }
         let [topic, payload, user, client, group, all, qos, retain, expiry, id, result] = found;
-        let topic = std::str::from_utf8(topic.ok_or(PushError::Missing("topic"))?).map_err(|_| TopicError::NotUtf8)?;
-        if TopicName::new(topic)?.is_reserved() {
+        let topic = std::str::from_utf8(topic.ok_or(PushError::Missing("topic"))?);
+        let topic = topic.map_err(|_| PushError::Topic(TopicError::NotUtf8))?;
+        if TopicName::new(topic).map_err(PushError::Topic)?.is_reserved() {
             return Err(PushError::Reserved);
         }
         let payload = payload.unwrap_or_default();
@@ -166,13 +167,17 @@ impl Push {
         fields
     }
 
-    /// Returns how long it is still good for, `age` after it was written: `None` if it isn't, and nothing within where it has no end.
+    /// Returns whether it is good for nothing any more, `age` after it was written.
     #[must_use]
-    pub fn remaining(&self, age: Duration) -> Option<Option<Duration>> {
-        match self.expiry {
-            None => Some(None),
-            Some(expiry) => expiry.checked_sub(age).filter(|left| !left.is_zero()).map(Some),
-        }
+    pub fn has_expired(&self, age: Duration) -> bool {
+        self.expiry.is_some_and(|expiry| expiry <= age)
+    }
+
+    /// Returns the seconds that are left, `age` after it was written; a part of one counts whole. `None` where it has no end.
+    #[must_use]
+    pub fn seconds_left(&self, age: Duration) -> Option<u32> {
+        let left = self.expiry?.saturating_sub(age);
+        Some(u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX))
     }
 }
 

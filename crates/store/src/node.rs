@@ -36,6 +36,13 @@ pub struct Report {
     pub collect: Box<dyn Fn() -> Vec<(&'static str, Fact)> + Send + Sync>,
 }
 
+impl Report {
+    /// Returns the key of the server's record.
+    pub(crate) fn key(&self) -> Key {
+        Key::Node(self.node.clone())
+    }
+}
+
 impl std::fmt::Debug for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Report").field("node", &self.node).finish_non_exhaustive()
@@ -81,11 +88,6 @@ impl Last {
         }
         fields
     }
-}
-
-/// Returns the key of a server's record.
-pub(crate) fn key(report: &Report) -> Key {
-    Key::Node(report.node.clone())
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ pub struct Health {
     pub linked: bool,
     /// How they are announced, as [`crate::WatchMode`] names it.
     pub watch_mode: Option<&'static str>,
-    /// Whether the store came back without anything in it, and known accounts go on without it.
+    /// Whether the store, or a server of a cluster, has lost what it held, and known accounts go on without it.
     pub emptied: bool,
     /// What the last failed question said.
     pub last_error: Option<String>,

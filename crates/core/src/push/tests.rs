@@ -74,11 +74,12 @@ fn faults_are_named() {
 fn an_expired_push_is_good_for_nothing() {
     let mut push = parse(&[("topic", "a"), ("expiry", "10")]).unwrap();
     let seconds = Duration::from_secs;
-    for (age, expected) in [(0, Some(Some(seconds(10)))), (9, Some(Some(seconds(1)))), (10, None), (11, None)] {
-        assert_eq!(push.remaining(seconds(age)), expected, "{age}");
+    for (age, expired, left) in [(0, false, 10), (9, false, 1), (10, true, 0), (11, true, 0)] {
+        assert_eq!((push.has_expired(seconds(age)), push.seconds_left(seconds(age))), (expired, Some(left)), "{age}");
     }
+    assert_eq!(push.seconds_left(Duration::from_millis(8_999)), Some(2));
     push.expiry = None;
-    assert_eq!(push.remaining(seconds(1_000_000)), Some(None));
+    assert_eq!((push.has_expired(seconds(1_000_000)), push.seconds_left(seconds(1_000_000))), (false, None));
 }
 
 fn any_push() -> impl Strategy<Value = Push> {

@@ -2,7 +2,7 @@
 
 use midge_core::access::Access;
 use midge_core::denials::{DenialSettings, Denials, DeniedAccess};
-use midge_core::gate::{GateSettings, LoginSettings, Proof, Refusal};
+use midge_core::gate::{ClientPolicy, GateSettings, LoginSettings, Proof, Refusal};
 use midge_core::policy::{Decision, Reason};
 
 use crate::kit::{World, hash, hello};
@@ -61,20 +61,18 @@ fn topics_are_noted_by_whoever_asks() {
     assert_eq!((json["access"].as_str(), json["reason"].as_str()), (Some("subscribe"), Some("no rule allows it")));
 }
 
+fn deny(world: &World, policy: &ClientPolicy, access: Access, topic: &str) {
+    let now = world.now;
+    world.gate.denials().topic(policy, access, topic, Decision::denied(Reason::NoRule), now.monotonic, || now.unix);
+}
+
 #[test]
 fn a_flood_is_counted_and_not_written() {
     let mut world = world(150, 100);
     let policy = world.by_password("alice", "secret").unwrap();
     for second in 1..=3 {
         for _ in 0..1_000 {
-            world.gate.denials().topic(
-                &policy,
-                Access::Publish,
-                "a",
-                Decision::denied(Reason::NoRule),
-                world.now.monotonic,
-                || world.now.unix,
-            );
+            deny(&world, &policy, Access::Publish, "a");
         }
         let counts = world.gate.denials().counts();
         assert_eq!((counts.publish, counts.unwritten), (second * 1_000, second * 900));
@@ -90,14 +88,7 @@ fn counting_allocates_nothing() {
     let user = "bob".parse().unwrap();
     let info = allocation_counter::measure(|| {
         for _ in 0..100 {
-            world.gate.denials().topic(
-                &policy,
-                Access::Receive,
-                "a/b",
-                Decision::denied(Reason::NoRule),
-                world.now.monotonic,
-                || world.now.unix,
-            );
+            deny(&world, &policy, Access::Receive, "a/b");
             world.gate.denials().login(Some(&user), None, None, &Refusal::NoSuchUser, world.now);
         }
     });

@@ -9,7 +9,7 @@ use super::{Client, ConnectionId, SessionId, Shard, list};
 use crate::frame::{Forms, Target, TooLarge};
 use crate::message::Shared;
 use crate::permission::Turn;
-use crate::record::{Record, SessionKey};
+use crate::record::{Order, Record, SessionKey};
 use crate::session::queue::Room;
 use crate::session::{Identifiers, Pending};
 
@@ -83,6 +83,8 @@ impl Shard {
     }
 
     /// Puts a message of QoS 1 or 2 in flight, or in the queue.
+    ///
+    /// Where it is dropped at once, the message on disk may have gone with this target: the next one needs another.
     fn deliver_safely(&mut self, to: &Addressed<'_>, routing: &mut Routing<'_, '_>) {
         let Some(session) = self.sessions.get_mut(to.session) else { return };
         let slot = session.connection;
@@ -104,7 +106,11 @@ impl Shard {
         routing.after = routing.after.max(after);
         let Some(packet_id) = packet_id else {
             routing.queued += usize::from(slot == super::NONE);
-            return self.enqueue(to, pending);
+            let order = pending.order;
+            if self.enqueue(to, pending) == Some(order) {
+                routing.key = None;
+            }
+            return;
         };
         let qos = pending.qos;
         // After a crash, nobody would know that it was sent, or under which packet identifier.
@@ -118,7 +124,10 @@ impl Shard {
         let stamp = Stamp { qos, packet_id: Some(packet_id), dup: false, retain: to.retain, identifiers: to.identifiers };
         match self.write_message(slot, &letter, &stamp, &mut routing.forms) {
             Ok(()) => self.note_sent(to.session),
-            Err(TooLarge) => self.drop_inflight(to.session, packet_id),
+            Err(TooLarge) => {
+                self.drop_inflight(to.session, packet_id);
+                routing.key = None;
+            }
         }
     }
 
@@ -150,9 +159,9 @@ impl Shard {
         })
     }
 
-    /// Adds a message to a session's queue; something may have to give way.
-    fn enqueue(&mut self, to: &Addressed<'_>, pending: Pending) {
-        let Some(known) = self.sessions.get_mut(to.session) else { return };
+    /// Adds a message to a session's queue; returns the order of what gave way last, perhaps itself.
+    fn enqueue(&mut self, to: &Addressed<'_>, pending: Pending) -> Option<Order> {
+        let known = self.sessions.get_mut(to.session)?;
         let settings = &self.settings;
         let (messages, bytes, when_full) = (settings.max_queued_messages, settings.max_queued_bytes, settings.when_full);
         // A patient sender goes on only once the queue is empty: what it brings at once is little.
@@ -162,14 +171,17 @@ impl Shard {
         let flow = known.flow.get_or_insert_default();
         self.counters.queued_messages -= flow.queue.len();
         self.counters.queued_bytes -= flow.queue.bytes();
+        let mut last_dropped = None;
         flow.queue.push(pending, room, |dropped| {
             self.counters.dropped_full += 1;
+            last_dropped = Some(dropped.order);
             if let Some(key) = key {
                 self.emitter.emit(Record::Done { session: key, order: dropped.order });
             }
         });
         self.counters.queued_messages += flow.queue.len();
         self.counters.queued_bytes += flow.queue.bytes();
+        last_dropped
     }
 
     /// Appends a PUBLISH for a connection and has it written.

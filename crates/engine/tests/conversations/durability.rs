@@ -225,6 +225,33 @@ fn what_was_not_acknowledged_may_be_lost() {
 }
 
 #[test]
+fn what_one_target_drops_another_keeps() {
+    check_durable(
+        "one target drops it, the next still has it after a crash",
+        "a> connect v5 expiry=100 max=20
+         a< connack new
+         a> subscribe #1 t:q1
+         a< suback #1 01
+         b> connect v5 expiry=100
+         b< connack new
+         b> subscribe #1 t:q1
+         b< suback #1 01
+         p> connect v4 clean
+         p< connack new
+         p> publish t 0123456789012345678901234567890123456789 q1 #1
+         p< puback #1
+         b< publish t 0123456789012345678901234567890123456789 q1 #1
+         crash
+         p< closed
+         a< closed
+         b< closed
+         b> connect v5 expiry=100
+         b< connack present
+         b< publish t 0123456789012345678901234567890123456789 q1 #1 dup",
+    );
+}
+
+#[test]
 fn what_is_on_disk_is_kept_though_nobody_was_told() {
     // MQTT-4.3.3-10: what came and where it went is one batch, so the copy is not passed on again.
     // Between the commits of two loops it may be, so there is one.

@@ -208,17 +208,16 @@ impl Worker<'_> {
                 continue;
             };
             let age = now.saturating_sub(Duration::from_millis(id.milliseconds));
-            let left = push.remaining(age).filter(|_| !repeated.contains(&id));
-            let Some(left) = left else {
-                count(if repeated.contains(&id) { &counts.repeated } else { &counts.expired });
+            let is_repeated = repeated.contains(&id);
+            if is_repeated || push.has_expired(age) {
+                count(if is_repeated { &counts.repeated } else { &counts.expired });
                 state.flight.skip(id);
                 if push.wants_result {
                     state.results.push(Outcome { entry: id, wanted: true, delivered: 0, queued: 0 });
                 }
                 continue;
-            };
-            // A part of a second is rounded up: what is left is at least one.
-            let expiry = left.map(|left| u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX));
+            }
+            let expiry = push.seconds_left(age);
             count(&counts.taken);
             state.flight.take_off(id);
             state.ready_bytes += push.payload.len();

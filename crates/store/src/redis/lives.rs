@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ::redis::{Connection, ConnectionAddr, Value};
 
+use super::commands;
 use super::nodes::exchange;
 use crate::StoreError;
 
@@ -51,9 +52,8 @@ fn number_of(answer: Value) -> Option<i64> {
         }
         _ => return None,
     };
-    pairs.into_iter().find_map(|(name, value)| match (name, value) {
-        (Value::BulkString(name), Value::Int(number)) if name == b"id" => Some(number),
-        (Value::SimpleString(name), Value::Int(number)) if name == "id" => Some(number),
+    pairs.into_iter().find_map(|(name, value)| match value {
+        Value::Int(number) if commands::bytes(name).is_some_and(|name| name == b"id") => Some(number),
         _ => None,
     })
 }

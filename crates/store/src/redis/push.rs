@@ -32,9 +32,14 @@ impl Log {
         self.nodes.query_one(node, command)
     }
 
-    /// Returns the pairs of a hash.
-    fn pairs(&mut self, key: &str) -> Result<Fields, StoreError> {
-        self.ask(key, ::redis::cmd("HGETALL").arg(key))
+    /// Returns what a hash says of each node: two words.
+    fn of_nodes(&mut self, key: &str) -> Result<Vec<(String, String, String)>, StoreError> {
+        let fields: Fields = self.ask(key, ::redis::cmd("HGETALL").arg(key))?;
+        let read = |(node, value): (Vec<u8>, Vec<u8>)| {
+            let (node, value) = (String::from_utf8(node).ok()?, String::from_utf8(value).ok()?);
+            value.split_once(' ').map(|(first, second)| (node, first.to_owned(), second.to_owned()))
+        };
+        Ok(fields.into_iter().filter_map(read).collect())
     }
 }
 
@@ -107,12 +112,10 @@ impl PushLog for Log {
 
     fn readers(&mut self) -> Result<Vec<Reader>, StoreError> {
         let key = self.key(":read");
-        let read = |(node, value): (Vec<u8>, Vec<u8>)| {
-            let (node, value) = (String::from_utf8(node).ok()?, String::from_utf8(value).ok()?);
-            let (position, unix) = value.split_once(' ')?;
+        let read = |(node, position, unix): (String, String, String)| {
             Some(Reader { node, position: position.parse().ok()?, unix: unix.parse().ok()? })
         };
-        Ok(self.pairs(&key)?.into_iter().filter_map(read).collect())
+        Ok(self.of_nodes(&key)?.into_iter().filter_map(read).collect())
     }
 
     fn report(&mut self, reader: &Reader) -> Result<(), StoreError> {
@@ -186,11 +189,9 @@ impl PushLog for Log {
 
     fn results(&mut self, entry: EntryId) -> Result<Vec<NodeResult>, StoreError> {
         let key = self.key(&format!(":result:{{{entry}}}"));
-        let read = |(node, value): (Vec<u8>, Vec<u8>)| {
-            let (node, value) = (String::from_utf8(node).ok()?, String::from_utf8(value).ok()?);
-            let (delivered, queued) = value.split_once(' ')?;
+        let read = |(node, delivered, queued): (String, String, String)| {
             Some(NodeResult { node, delivered: delivered.parse().ok()?, queued: queued.parse().ok()? })
         };
-        Ok(self.pairs(&key)?.into_iter().filter_map(read).collect())
+        Ok(self.of_nodes(&key)?.into_iter().filter_map(read).collect())
     }
 }

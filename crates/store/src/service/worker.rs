@@ -423,9 +423,9 @@ impl Worker<'_> {
         let mut facts = (report.collect)();
         facts.extend(self.facts());
         let fields = self.reported.fields(&facts, now.monotonic, now.unix);
-        let write = Write::Renew { key: node::key(report), fields, ttl: node::LEASE };
+        let write = Write::Renew { key: report.key(), fields, ttl: node::LEASE };
         if let Some(Written::Failed(why)) = self.ask(|store| store.write(&[write])).and_then(|mut written| written.pop()) {
-            self.complain_of_write(&node::key(report), "this server's state can't be shown in the store", &why);
+            self.complain_of_write(&report.key(), "this server's state can't be shown in the store", &why);
             self.reported.rest(now.monotonic);
         }
     }
