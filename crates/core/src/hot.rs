@@ -10,6 +10,10 @@
 //! Two tallies for each counter are enough.
 //! All share one [`Seed`], and sessions keep the [`Publisher`] that it makes of their client identifier.
 //!
+//! An event loop calls [`Counter::published`] once for each PUBLISH that it routes, with as many deliveries as it knows of,
+//! and [`Counter::delivered`] where it learns of more later; once a second, at the end of a turn, it swaps.
+//! Loops share nothing: the one owner of the ledger absorbs their tallies one after the other, in any order.
+//!
 //! # What is counted
 //!
 //! Every publish whose topic doesn't begin with `$`, under its topic or under the first [`RollUp`] pattern that matches.
@@ -39,21 +43,24 @@
 //!
 //! * for each of `part.buckets`, the key being the prefix and then [`BucketKey`]: `ZINCRBY key amount member` for each member,
 //!   and `EXPIRE key` with [`Window::time_to_live`];
-//! * `SET` [`Metric::mark_key`] to the text of the part's [`Mark`], for an hour.
+//! * in the hash [`Metric::applied_key`], `HINCRBY parts 1` and `HSET mark` to the text of the part's [`Mark`], and an `EXPIRE` for as
+//!   long as a bucket of the longest window lives.
 //!
-//! If the store says that nothing was done, the part goes to [`Ledger::give_back`].
-//! If there is no answer, the part is kept until the mark can be read: where it is the part's own the part was applied,
-//! otherwise it is given back.
+//! [`Ledger::applied`] takes the answers: parts that begin anew or a score that is too low say that the store has lost something,
+//! which is then sent again.
+//! If there is no answer, the part is kept until the hash can be read, and [`Ledger::resolve`] decides by it.
 //! Until that is clear no other part of this metric is sent; [`Ledger::take`] need not be called either, as the ledger itself is the buffer.
-//! So nothing counts twice, and what a store that is away costs is the buckets that leave their windows meanwhile,
+//! So nothing counts twice. What a store that is away costs is the buckets that leave their windows meanwhile,
 //! and topics that leave the table, which [`Ledger::dropped`] counts; memory stays what it was.
-//! A crash costs what was not flushed: a second of the window of a minute, 5 seconds of an hour, 30 of a day, 60 of a week,
+//! A store that comes back empty is given what this run of the node still knows of each window.
+//! A crash of the node costs what was not flushed: a second of the window of a minute, 5 seconds of an hour, 30 of a day, 60 of a week,
 //! and a second more for the tallies; [`Ledger::take_all`] before a stop leaves nothing.
 //!
 //! # A query
 //!
 //! The figure of a topic in a window is the sum of its scores in the sets of [`Window::keys`], over however many nodes;
 //! scores of 0 and below mean nothing.
+//! [`Window::now_key`] names a set with that sum, which the nodes keep ready.
 //! Sums over nodes are exact where nothing overflowed; a client counts as one publisher for each node on which it published in the window.
 //! A set lacks topics with less than T/k of the bucket on each node.
 //! Scores are floating point numbers, and exact up to 2^53.

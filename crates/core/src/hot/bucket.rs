@@ -1,4 +1,4 @@
-//! What was counted in one bucket of a window, and what of it the store has.
+//! What one bucket of a window holds, and the store too.
 //!
 //! Tallies are merged into a table like their own; its losses add up with theirs
 //! (Agarwal, Cormode, Huang, Phillips, Wei, Yi: Mergeable summaries, 2012).

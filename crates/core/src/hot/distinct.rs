@@ -7,7 +7,9 @@
 
 const REGISTERS: usize = 64;
 const REGISTER_BITS: u32 = REGISTERS.trailing_zeros();
-const MAX_RANK: u8 = 64 - REGISTER_BITS as u8;
+/// As many ranks as there are bits left, which is enough for 2^58 publishers.
+const MAX_RANK: u8 = 58;
+const _: () = assert!(MAX_RANK as u32 == 64 - REGISTER_BITS);
 
 /// Where one client leaves its mark: made once, at login, and kept with its session.
 ///
@@ -19,6 +21,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
+    #[expect(clippy::cast_possible_truncation, reason = "both are at most 63")]
     pub(super) fn from_hash(hash: u64) -> Self {
         let rank = (hash >> REGISTER_BITS).trailing_zeros().min(u32::from(MAX_RANK) - 1) + 1;
         Self { register: (hash % REGISTERS as u64) as u8, rank: rank as u8 }
@@ -48,6 +51,7 @@ impl Registers {
     }
 
     /// Returns the estimate, rounded.
+    #[expect(clippy::cast_possible_truncation, reason = "a cast from floating point saturates, and the fraction is rounded away")]
     pub(super) fn estimate(&self) -> u64 {
         let mut of_rank = [0u8; MAX_RANK as usize + 1];
         for rank in self.0 {

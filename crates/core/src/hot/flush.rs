@@ -1,6 +1,7 @@
 //! Changes of buckets, on their way to the store and back.
 //!
-//! What is taken counts as sent; what the store refused is given back, and comes with the next flush.
+//! What is taken counts as sent; what the store refused is given back, and what it has lost is found out by its answers:
+//! both come with the next flush.
 //! The [parent module](super) says how parts are applied.
 //!
 //! All members are increments, so the sum over nodes is the sum of what they counted; with clients that don't change nodes this
@@ -12,10 +13,13 @@
 //! While the total T doubles, at most 2k can pass that mark, so a node brings at most 2k·log₂(T) members into a set,
 //! about k in practice, and a flood of random topics none.
 //! What a set lacks of a topic is at most T/k per node beside what the tables lost.
+//!
+//! The store may drop the least members of a set that is too long. A node that is told a score below what it has sent of a topic
+//! sends all of it again, so no topic that goes on is lost, and none ever shows more than was counted.
 
 use std::fmt;
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Sent};
 use super::distinct::Registers;
 use super::ledger::Ring;
 use super::{BucketKey, Ledger, Metric};
@@ -34,7 +38,7 @@ pub struct Part {
 
 /// Tells one flush of one run of a node from all others of this node.
 ///
-/// Its text is what the store writes down, with the increments and as atomically, at [`Metric::mark_key`].
+/// Its text is what the store writes down, with the increments and as atomically, at [`Metric::applied_key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mark {
     pub(super) run: u64,
@@ -76,25 +80,82 @@ impl Ledger {
     /// What has no place any more, as its bucket left the window or its topic the table, is counted in [`Ledger::dropped`].
     pub fn give_back(&mut self, part: Part) {
         for BucketIncrements { key, members } in part.buckets {
-            let ring = &mut self.rings[key.window as usize];
-            ring.flushed_unix = 0;
-            let mut bucket = ring.buckets.iter_mut().find(|bucket| bucket.start == key.start);
+            self.rings[key.window as usize].flushed_unix = 0;
             for (name, amount) in members {
-                let slot = bucket.as_ref().and_then(|bucket| bucket.table.find(self.seed.topic(&name)));
-                let Some((bucket, slot)) = bucket.as_mut().zip(slot) else {
-                    self.dropped += 1;
-                    continue;
-                };
-                let sent = &mut bucket.sent[slot];
-                match sum_of(part.metric) {
-                    Some(sum) => sent.sums[sum] = sent.sums[sum].saturating_sub(amount),
-                    None => {
-                        sent.publishers = sent.publishers.saturating_sub(amount);
-                        sent.new_publishers = true;
+                match self.sent(key, &name) {
+                    Some(sent) => {
+                        *sent.of(part.metric) = sent.of(part.metric).saturating_sub(amount);
+                        sent.new_publishers |= part.metric == Metric::Publishers;
                     }
+                    None => self.dropped += 1,
                 }
             }
         }
+    }
+
+    /// Says that a part was applied: how many parts of this metric the store has counted with it, and the score that each member has now.
+    ///
+    /// `scores` has a list for each of `part.buckets`, and in it a number for each member; `None` where it is not known.
+    /// A store that has forgotten what it was given, all of it or some members, is given it again with the next flush.
+    pub fn applied(&mut self, part: &Part, parts: u64, scores: &[Vec<Option<i64>>]) {
+        let counted_before = self.acknowledged[part.metric as usize].replace(parts).is_some();
+        if counted_before && parts == 1 {
+            self.forget_sent(part.metric);
+            return self.note_sent(part);
+        }
+        for (BucketIncrements { key, members }, scores) in part.buckets.iter().zip(scores) {
+            for ((name, _), score) in members.iter().zip(scores) {
+                if let (Some(score), Some(sent)) = (score, self.sent(*key, name)) {
+                    sent.at_most(part.metric, *score);
+                }
+            }
+        }
+    }
+
+    /// Settles a part for which there was no answer, by what stands at [`Metric::applied_key`] now: the mark, and how many parts.
+    pub fn resolve(&mut self, part: Part, found: Option<(&str, u64)>) {
+        let metric = part.metric;
+        match found {
+            Some((mark, parts)) if part.mark.to_string() == mark => self.applied(&part, parts, &[]),
+            Some((_, parts)) => {
+                self.acknowledged[metric as usize] = Some(parts);
+                self.give_back(part);
+            }
+            None => {
+                self.give_back(part);
+                if self.acknowledged[metric as usize].take().is_some() {
+                    self.forget_sent(metric);
+                }
+            }
+        }
+    }
+
+    /// Has everything of a metric sent again that is still known here.
+    fn forget_sent(&mut self, metric: Metric) {
+        for ring in &mut self.rings {
+            ring.flushed_unix = 0;
+            for sent in ring.buckets.iter_mut().flat_map(|bucket| &mut bucket.sent) {
+                *sent.of(metric) = 0;
+                sent.new_publishers |= metric == Metric::Publishers;
+            }
+        }
+    }
+
+    fn note_sent(&mut self, part: &Part) {
+        for BucketIncrements { key, members } in &part.buckets {
+            for (name, amount) in members {
+                if let Some(sent) = self.sent(*key, name) {
+                    *sent.of(part.metric) = sent.of(part.metric).saturating_add(*amount);
+                }
+            }
+        }
+    }
+
+    fn sent(&mut self, key: BucketKey, name: &str) -> Option<&mut Sent> {
+        let hash = self.seed.topic(name);
+        let bucket = self.rings[key.window as usize].buckets.iter_mut().find(|bucket| bucket.start == key.start)?;
+        let slot = bucket.table.find(hash)?;
+        bucket.sent.get_mut(slot)
     }
 
     fn take_due(&mut self, due: impl Fn(&Ring) -> bool, unix: u64) -> Vec<Part> {
@@ -116,6 +177,24 @@ impl Ledger {
             self.mark = mark;
         }
         parts
+    }
+}
+
+impl Sent {
+    fn of(&mut self, metric: Metric) -> &mut i64 {
+        match sum_of(metric) {
+            Some(sum) => &mut self.sums[sum],
+            None => &mut self.publishers,
+        }
+    }
+
+    /// Notes that the store has no more than `score`, of which others may have brought some.
+    fn at_most(&mut self, metric: Metric, score: i64) {
+        let sent = self.of(metric);
+        if *sent > score {
+            *sent = score.max(0);
+            self.new_publishers |= metric == Metric::Publishers;
+        }
     }
 }
 

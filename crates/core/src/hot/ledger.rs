@@ -1,4 +1,4 @@
-//! Gathers what was counted, ranks it, and hands it to the store.
+//! Gathers what was counted, ranks it, feeds the store.
 //!
 //! Lives on a worker, not on the thread that counts.
 //! Each window has a ring of buckets, each bucket a [`Table`](super::table); tallies are added to the bucket of the moment of all four.
@@ -77,6 +77,8 @@ pub struct Ledger {
     capacity: usize,
     /// That of the last flush.
     pub(super) mark: Mark,
+    /// How many parts of each metric the store said it had at its last answer.
+    pub(super) acknowledged: [Option<u64>; 4],
     pub(super) dropped: u64,
 }
 
@@ -96,7 +98,7 @@ impl Ledger {
     pub fn new(seed: Seed, capacity: Capacity) -> Self {
         let rings = Window::ALL.map(|window| Ring { window, buckets: Vec::new(), spare: Vec::new(), flushed_unix: 0 });
         let mark = Mark { run: seed.run(), sequence: 0 };
-        Self { seed, rings, capacity: capacity.get(), mark, dropped: 0 }
+        Self { seed, rings, capacity: capacity.get(), mark, acknowledged: [None; 4], dropped: 0 }
     }
 
     /// Adds what a counter has counted to all windows at `unix`, in seconds since 1970, and returns the tally empty.
@@ -134,7 +136,8 @@ impl Ledger {
             add(&mut total, bucket.total);
             add(&mut lost, bucket.lost());
         }
-        let mut topics: Vec<HotTopic> = merged.into_iter().map(|(name, (sums, publishers))| hot_topic(name, sums, &publishers)).collect();
+        let mut topics: Vec<HotTopic> =
+            merged.into_iter().map(|(name, (sums, publishers))| hot_topic(name, sums, &publishers)).collect();
         topics.sort_unstable_by(|a, b| b.metric(metric).cmp(&a.metric(metric)).then_with(|| a.name.cmp(&b.name)));
         topics.truncate(count);
         HotList { topics, total: total.into(), missed: lost.into() }

@@ -1,7 +1,7 @@
 //! Patterns that stand for all topics they match.
 //!
 //! The first pattern in the list that matches a topic takes it: the topic itself is then not counted.
-//! A look at a topic costs nothing for patterns whose first byte differs, and a comparison of the literal beginning for the others.
+//! A look at a topic costs nothing for patterns whose first byte differs, and for the others a comparison up to where they differ.
 
 use crate::topic::{TopicError, TopicFilter, TopicName};
 
@@ -46,8 +46,21 @@ impl Default for RollUp {
 #[derive(Clone, Debug)]
 struct Pattern {
     text: Box<str>,
-    /// How many bytes at its beginning every matching topic has as well.
-    literal: usize,
+    /// What every matching topic begins with.
+    beginning: Box<[u8]>,
+    /// For each `+` what comes behind it.
+    behind: Box<[Box<[u8]>]>,
+    end: End,
+}
+
+/// What may follow behind the last literal part.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Nothing,
+    /// Behind `/#`, which stands for nothing as well [MQTT 5.0 section 4.7.1.2].
+    Levels,
+    /// The pattern is `#`.
+    Anything,
 }
 
 impl RollUp {
@@ -68,7 +81,7 @@ impl RollUp {
         }
         let mut candidates = Box::new([0; 256]);
         for (number, pattern) in checked.iter().enumerate() {
-            match pattern.text.as_bytes()[..pattern.literal].first() {
+            match pattern.beginning.first() {
                 Some(first) => candidates[usize::from(*first)] |= 1 << number,
                 None => candidates.iter_mut().for_each(|mask| *mask |= 1 << number),
             }
@@ -107,32 +120,31 @@ impl Pattern {
         if text.starts_with('$') {
             return Err(RollUpError::Reserved(shown()));
         }
-        let literal = match text.find(['+', '#']) {
-            // `a/#` matches `a` as well [MQTT 5.0 section 4.7.1.2].
-            Some(wildcard) if text.as_bytes()[wildcard] == b'#' => wildcard.saturating_sub(1),
-            Some(wildcard) => wildcard,
-            None => text.len(),
+        let (parts, end) = match text.strip_suffix('#') {
+            Some("") => ("", End::Anything),
+            Some(levels) => (levels.strip_suffix('/').unwrap_or(levels), End::Levels),
+            None => (text, End::Nothing),
         };
-        Ok(Self { text: text.into(), literal })
+        let mut parts = parts.split('+').map(|part| part.as_bytes().into());
+        let beginning = parts.next().unwrap_or_default();
+        Ok(Self { text: text.into(), beginning, behind: parts.collect(), end })
     }
 
     /// Answers as [`TopicFilter::matches`] does, for a topic that doesn't begin with `$`.
     fn matches(&self, topic: TopicName<'_>) -> bool {
-        let (Some(wanted), Some(topic)) = (self.text.get(self.literal..), self.rest(topic)) else { return false };
-        let mut levels = topic.split('/');
-        for wanted in wanted.split('/') {
-            match (wanted, levels.next()) {
-                ("#", _) => return true,
-                ("+", Some(_)) => {}
-                (literal, Some(level)) if literal == level => {}
-                _ => return false,
+        let Some(mut rest) = topic.as_str().as_bytes().strip_prefix(&*self.beginning) else { return false };
+        for part in &self.behind {
+            let level = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+            match rest[level..].strip_prefix(&**part) {
+                Some(behind) => rest = behind,
+                None => return false,
             }
         }
-        levels.next().is_none()
-    }
-
-    fn rest<'a>(&self, topic: TopicName<'a>) -> Option<&'a str> {
-        topic.as_str().strip_prefix(&self.text[..self.literal])
+        match self.end {
+            End::Nothing => rest.is_empty(),
+            End::Levels => rest.first().is_none_or(|byte| *byte == b'/'),
+            End::Anything => true,
+        }
     }
 }
 

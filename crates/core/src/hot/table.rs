@@ -96,7 +96,7 @@ impl Table {
     #[inline]
     pub(super) fn find(&self, hash: u64) -> Option<usize> {
         let mask = self.index.len() - 1;
-        let mut at = hash as usize & mask;
+        let mut at = place(hash) & mask;
         loop {
             let entry = self.index[at];
             if entry == 0 {
@@ -163,15 +163,8 @@ impl Table {
         if self.slots.len() == self.capacity && self.free.is_empty() {
             self.make_room();
         }
-        let name_bytes = name.len().min(MAX_NAME_BYTES);
-        let row = Slot {
-            hash,
-            sums,
-            lost_before: self.lost,
-            name_bytes: name_bytes as u8,
-            used: true,
-            publishers: Registers::EMPTY,
-        };
+        let name_bytes = u8::try_from(name.len()).unwrap_or(u8::MAX);
+        let row = Slot { hash, sums, lost_before: self.lost, name_bytes, used: true, publishers: Registers::EMPTY };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[usize::from(slot)] = row;
@@ -182,13 +175,14 @@ impl Table {
                 self.slots.len() - 1
             }
         };
-        self.names[slot * NAME_ROOM..][..name_bytes].copy_from_slice(&name.as_bytes()[..name_bytes]);
+        self.names[slot * NAME_ROOM..][..name.len()].copy_from_slice(name.as_bytes());
         self.put(hash, slot);
         slot
     }
 
     /// Raises D and frees what it has overtaken in every metric: at least a quarter of the slots, all of which are in use.
     #[cold]
+    #[expect(clippy::cast_possible_truncation, reason = "there are at most 32,768 slots")]
     fn make_room(&mut self) {
         for metric in 0..SUMS {
             self.levels.clear();
@@ -213,14 +207,21 @@ impl Table {
         }
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "there are at most 32,768 slots")]
     fn put(&mut self, hash: u64, slot: usize) {
         let mask = self.index.len() - 1;
-        let mut at = hash as usize & mask;
+        let mut at = place(hash) & mask;
         while self.index[at] != 0 {
             at = (at + 1) & mask;
         }
         self.index[at] = tag(hash) << 16 | (slot as u32 + 1);
     }
+}
+
+/// Returns where the search for a hash begins, before it is masked.
+#[expect(clippy::cast_possible_truncation, reason = "the lower bits are what is wanted")]
+fn place(hash: u64) -> usize {
+    hash as usize
 }
 
 fn tag(hash: u64) -> u32 {

@@ -51,11 +51,12 @@ impl Metric {
         }
     }
 
-    /// Returns the key, without the prefix, of the string that holds the [`Mark`](super::Mark) of `node`'s last part of this metric.
+    /// Returns the key, without the prefix, of the hash that says what `node` has brought of this metric:
+    /// `mark`, the [`Mark`](super::Mark) of its last part, and `parts`, how many there were.
     ///
-    /// It shares the slot of the buckets, and shall live for an hour, which is longer than an answer can be waited for.
+    /// It shares the slot of the buckets, and shall live as long as any of them: that it is missing says that they were lost.
     #[must_use]
-    pub fn mark_key(self, node: &str) -> String {
+    pub fn applied_key(self, node: &str) -> String {
         format!("hot:{{{self}}}:applied:{node}")
     }
 }
@@ -64,7 +65,10 @@ impl FromStr for Metric {
     type Err = HotNameError;
 
     fn from_str(text: &str) -> Result<Self, HotNameError> {
-        Self::ALL.into_iter().find(|metric| metric.name() == text).ok_or_else(|| HotNameError::new(text, &Self::ALL.map(Self::name)))
+        Self::ALL
+            .into_iter()
+            .find(|metric| metric.name() == text)
+            .ok_or_else(|| HotNameError::new(text, &Self::ALL.map(Self::name)))
     }
 }
 
@@ -120,6 +124,12 @@ impl Window {
         self.length() + 2 * self.bucket()
     }
 
+    /// Returns the key, without the prefix, of the set that holds the hottest of the whole window, ready to be read.
+    #[must_use]
+    pub fn now_key(self, metric: Metric) -> String {
+        format!("hot:{{{metric}}}:{self}:now")
+    }
+
     /// Returns where the buckets begin that make up the window at `unix`, newest first, in seconds since 1970.
     pub fn starts(self, unix: u64) -> impl Iterator<Item = u64> {
         let newest = self.start(unix);
@@ -138,7 +148,8 @@ impl Window {
     }
 
     /// Returns after how many seconds changes go to the store: a crash loses as much of this window.
-    pub(super) fn flush_seconds(self) -> u64 {
+    #[must_use]
+    pub fn flush_seconds(self) -> u64 {
         match self {
             Self::Minute => 1,
             Self::Hour => 5,
@@ -176,7 +187,10 @@ impl FromStr for Window {
     type Err = HotNameError;
 
     fn from_str(text: &str) -> Result<Self, HotNameError> {
-        Self::ALL.into_iter().find(|window| window.name() == text).ok_or_else(|| HotNameError::new(text, &Self::ALL.map(Self::name)))
+        Self::ALL
+            .into_iter()
+            .find(|window| window.name() == text)
+            .ok_or_else(|| HotNameError::new(text, &Self::ALL.map(Self::name)))
     }
 }
 
@@ -240,7 +254,8 @@ mod tests {
         assert_eq!(keys, ["hot:{messages}:7d:0", "hot:{bytes}:7d:0", "hot:{deliveries}:7d:0", "hot:{publishers}:7d:0"]);
         let window: Vec<String> = Window::Hour.keys(Metric::Bytes, 1_900).map(|key| key.to_string()).collect();
         assert_eq!(window, ["hot:{bytes}:1h:1800", "hot:{bytes}:1h:1200", "hot:{bytes}:1h:600", "hot:{bytes}:1h:0"]);
-        assert_eq!(Metric::Bytes.mark_key("host-1"), "hot:{bytes}:applied:host-1");
+        assert_eq!(Window::Week.now_key(Metric::Publishers), "hot:{publishers}:7d:now");
+        assert_eq!(Metric::Bytes.applied_key("host-1"), "hot:{bytes}:applied:host-1");
     }
 
     #[test]
