@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use serde::Serialize;
+
 use super::bucket::Bucket;
 use super::counter::Tally;
 use super::distinct::Registers;
@@ -14,9 +16,10 @@ use super::table::{SUMS, Sums};
 use super::{Capacity, Metric, Seed, Window};
 
 /// A topic, or a roll-up pattern, and what was counted of it in a window.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HotTopic {
     /// The topic name, the pattern, or the levels and `/#` that stand for a long topic.
+    #[serde(rename = "topic")]
     pub name: String,
     /// Publishes.
     pub messages: u64,
@@ -29,6 +32,22 @@ pub struct HotTopic {
 }
 
 impl HotTopic {
+    /// Returns a topic of which nothing is known.
+    #[must_use]
+    pub fn new(name: String) -> Self {
+        Self { name, messages: 0, bytes: 0, deliveries: 0, publishers: 0 }
+    }
+
+    /// Sets one of the figures.
+    pub fn set(&mut self, metric: Metric, figure: u64) {
+        match metric {
+            Metric::Messages => self.messages = figure,
+            Metric::Bytes => self.bytes = figure,
+            Metric::Deliveries => self.deliveries = figure,
+            Metric::Publishers => self.publishers = figure,
+        }
+    }
+
     /// Returns the figure that topics are ranked by.
     #[must_use]
     pub fn metric(&self, metric: Metric) -> u64 {
