@@ -12,6 +12,7 @@ use midge_core::gate::{Anonymous, GateSettings, LoginSettings, StoreDown};
 use midge_core::jwt::{JwtKeys, JwtSettings};
 use midge_core::key::KeySpace;
 use midge_core::password::HashPolicy;
+use midge_store::hot::HotSettings;
 use midge_store::push::PushSettings;
 use midge_store::service::ServiceSettings;
 use midge_store::{StoreSettings, StoreUrl, WatchPolicy};
@@ -91,6 +92,8 @@ pub(crate) struct Settings {
     pub(crate) report: bool,
     pub(crate) push: bool,
     pub(crate) push_settings: PushSettings,
+    pub(crate) hot: bool,
+    pub(crate) hot_settings: HotSettings,
     pub(crate) gate: GateSettings,
     pub(crate) service: ServiceSettings,
     pub(crate) jwt: JwtSettings,
@@ -127,6 +130,8 @@ impl Default for Settings {
             report: true,
             push: true,
             push_settings: PushSettings::default(),
+            hot: true,
+            hot_settings: HotSettings::default(),
             gate: GateSettings::default(),
             service: ServiceSettings::default(),
             jwt: JwtSettings::default(),

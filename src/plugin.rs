@@ -21,6 +21,7 @@ use crate::options::{Given, OptionError, SETTINGS, Settings};
 mod access;
 mod changes;
 pub(crate) mod faults;
+mod hot;
 mod load;
 mod login;
 mod patience;
@@ -31,6 +32,7 @@ mod traffic;
 mod waker;
 
 use changes::Pending;
+use hot::Hot;
 use load::Load;
 use login::Delayed;
 use patience::Patience;
@@ -63,6 +65,7 @@ pub(crate) struct Plugin {
     patience: Patience,
     waker: Arc<Waker>,
     pushing: Pushing,
+    hot: Hot,
     traffic: Arc<Traffic>,
     _load: Load,
     busy: AtomicBool,
@@ -117,11 +120,12 @@ impl Plugin {
             true => Pushing::start(&settings, &url, &load, waker.clone()).map_err(|error| format!("pushes: {error}"))?,
             false => Pushing::default(),
         };
+        let hot = Hot::start(&settings, &url, &load, level).map_err(|error| format!("hot topics: {error}"))?;
         let traffic = Arc::new(Traffic::default());
         // Nobody else can look into a directory meanwhile.
         let reports = settings.report && !url.is_directory();
         if let Some(node) = NodeName::from_bytes(node.as_bytes()).ok().filter(|_| reports) {
-            service.report(Self::reporting(node, &gate, &traffic, &pushing, level));
+            service.report(Self::reporting(node, &gate, &traffic, &pushing, &hot, level));
         }
         Ok(Self {
             given,
@@ -136,6 +140,7 @@ impl Plugin {
             patience: Patience::default(),
             waker,
             pushing,
+            hot,
             traffic,
             _load: load,
             busy: AtomicBool::new(false),
@@ -144,8 +149,8 @@ impl Plugin {
         })
     }
 
-    fn reporting(node: NodeName, gate: &Arc<Gate>, traffic: &Arc<Traffic>, pushing: &Pushing, level: Level) -> Report {
-        let (gate, traffic, pushes) = (gate.clone(), traffic.clone(), pushing.counters());
+    fn reporting(node: NodeName, gate: &Arc<Gate>, traffic: &Arc<Traffic>, pushing: &Pushing, hot: &Hot, level: Level) -> Report {
+        let (gate, traffic, pushes, hot) = (gate.clone(), traffic.clone(), pushing.counters(), hot.facts());
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let collect = move || {
             let mut facts = vec![
@@ -156,14 +161,21 @@ impl Plugin {
                 ("started", Fact::Gauge(started)),
             ];
             facts.extend(traffic.facts(&gate, level, pushes.as_ref().map(|pushes| pushes())));
+            facts.extend(hot());
             facts
         };
         Report { node, collect: Box::new(collect) }
     }
 
+    /// Returns whether the broker has to tell of each message.
+    pub(crate) fn wants_messages(&self) -> bool {
+        self.hot.wants_messages()
+    }
+
     /// Ends all threads, and waits for them.
     pub(crate) fn stop(self, thread: &BrokerThread) {
         self.waker.stop();
+        self.hot.end(thread);
         if self.level > Level::Auth {
             forget_wake(thread);
         }
@@ -210,6 +222,7 @@ impl Plugin {
         if let Some((connected, entered)) = self.sessions.with(thread, |sessions| sessions.counts()) {
             self.traffic.clients(connected, entered);
         }
+        self.show_hot(thread);
         let pushes_wait = self.push_some(thread);
         if pushes_wait {
             self.waker.call();

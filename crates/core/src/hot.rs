@@ -47,7 +47,7 @@
 //!   long as a bucket of the longest window lives.
 //!
 //! [`Ledger::applied`] takes the answers: parts that begin anew or a score that is too low say that the store has lost something,
-//! which is then sent again.
+//! which is then sent again; [`Ledger::verify`] finds out the same where nothing is sent.
 //! If there is no answer, the part is kept until the hash can be read, and [`Ledger::resolve`] decides by it.
 //! Until that is clear no other part of this metric is sent; [`Ledger::take`] need not be called either, as the ledger itself is the buffer.
 //! So nothing counts twice. What a store that is away costs is the buckets that leave their windows meanwhile,

@@ -97,11 +97,13 @@ impl Ledger {
     ///
     /// `scores` has a list for each of `part.buckets`, and in it a number for each member; `None` where it is not known.
     /// A store that has forgotten what it was given, all of it or some members, is given it again with the next flush.
-    pub fn applied(&mut self, part: &Part, parts: u64, scores: &[Vec<Option<i64>>]) {
+    /// Returns whether it had forgotten all of this metric; the others are to be looked after by [`Ledger::verify`] then.
+    pub fn applied(&mut self, part: &Part, parts: u64, scores: &[Vec<Option<i64>>]) -> bool {
         let counted_before = self.acknowledged[part.metric as usize].replace(parts).is_some();
         if counted_before && parts == 1 {
             self.forget_sent(part.metric);
-            return self.note_sent(part);
+            self.note_sent(part);
+            return true;
         }
         for (BucketIncrements { key, members }, scores) in part.buckets.iter().zip(scores) {
             for ((name, _), score) in members.iter().zip(scores) {
@@ -110,23 +112,34 @@ impl Ledger {
                 }
             }
         }
+        false
     }
 
     /// Settles a part for which there was no answer, by what stands at [`Metric::applied_key`] now: the mark, and how many parts.
     pub fn resolve(&mut self, part: Part, found: Option<(&str, u64)>) {
         let metric = part.metric;
         match found {
-            Some((mark, parts)) if part.mark.to_string() == mark => self.applied(&part, parts, &[]),
+            Some((mark, parts)) if part.mark.to_string() == mark => {
+                self.applied(&part, parts, &[]);
+            }
             Some((_, parts)) => {
                 self.acknowledged[metric as usize] = Some(parts);
                 self.give_back(part);
             }
             None => {
                 self.give_back(part);
-                if self.acknowledged[metric as usize].take().is_some() {
-                    self.forget_sent(metric);
-                }
+                self.verify(metric, None);
             }
+        }
+    }
+
+    /// Has a metric sent again if the store has forgotten it: `parts` is what stands at [`Metric::applied_key`] now.
+    ///
+    /// To be called with each new connection, where a part showed that the store was emptied, and now and then where nothing is sent.
+    /// No part of the metric may be under way.
+    pub fn verify(&mut self, metric: Metric, parts: Option<u64>) {
+        if parts.is_none() && self.acknowledged[metric as usize].take().is_some() {
+            self.forget_sent(metric);
         }
     }
 
@@ -192,7 +205,7 @@ impl Sent {
     fn at_most(&mut self, metric: Metric, score: i64) {
         let sent = self.of(metric);
         if *sent > score {
-            *sent = score.max(0);
+            *sent = score;
             self.new_publishers |= metric == Metric::Publishers;
         }
     }

@@ -443,11 +443,10 @@ proptest! {
             }
             flush(&mut node, &mut store, fate, unix);
         }
-        for _ in 0..2 {
-            node.publish("0", 7, 1, Some("last"));
-            node.second(unix);
-            flush(&mut node, &mut store, Fate::Answered, unix);
+        for metric in Metric::ALL {
+            node.ledger.verify(metric, store.marks.get(&metric).map(|(_, parts)| *parts));
         }
+        flush(&mut node, &mut store, Fate::Answered, unix);
         store.agrees_with(&node.ledger, unix);
     }
 }

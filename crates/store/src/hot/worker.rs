@@ -16,6 +16,8 @@ use crate::{Backoff, StoreError};
 /// How long a store that refused us is left alone: an operator has to act.
 const REST: Duration = Duration::from_secs(60);
 
+/// How often a store that isn't known to have lost anything is asked whether it has.
+const VERIFY: Duration = Duration::from_secs(60);
 /// How often is said what stays wrong.
 const COMPLAIN: Duration = Duration::from_secs(3_600);
 
@@ -28,6 +30,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         unclear: Vec::new(),
         backoff: Backoff::default(),
         connected: Instant::now(),
+        verified: None,
         retry: None,
         refreshed: [0; 4],
         listed: None,
@@ -52,6 +55,8 @@ struct Worker<'a> {
     unclear: Vec<Part>,
     backoff: Backoff,
     connected: Instant,
+    /// When the store was last asked whether it still has what it was given.
+    verified: Option<Instant>,
     retry: Option<Instant>,
     /// When each window's sets were last looked after, in seconds since 1970.
     refreshed: [u64; 4],
@@ -91,6 +96,7 @@ impl Worker<'_> {
             }
             self.store = Some(backend.hot()?);
             self.connected = Instant::now();
+            self.verified = None;
         }
         let Some(store) = &mut self.store else { return Ok(()) };
         let node = &self.shared.settings.node;
@@ -100,10 +106,17 @@ impl Worker<'_> {
                 self.ledger.resolve(part, found.as_ref().map(|(mark, parts)| (mark.as_str(), *parts)));
             }
         }
+        if self.verified.is_none_or(|at| at.elapsed() >= VERIFY) {
+            for metric in Metric::ALL {
+                self.ledger.verify(metric, store.last(node, metric)?.map(|(_, parts)| parts));
+            }
+            self.verified = Some(Instant::now());
+        }
         let mut parts = if stopping { self.ledger.take_all(now) } else { self.ledger.take(now) }.into_iter();
         while let Some(part) = parts.next() {
             match store.apply(node, &part) {
-                Ok(applied) => self.ledger.applied(&part, applied.parts, &applied.scores),
+                Ok(applied) if self.ledger.applied(&part, applied.parts, &applied.scores) => self.verified = None,
+                Ok(_) => {}
                 Err(error) => {
                     self.unclear.push(part);
                     parts.for_each(|part| self.ledger.give_back(part));
