@@ -218,6 +218,8 @@ impl Settings {
                 (settings.offline_sessions, settings.report, settings.push, settings.push_settings.clone()),
                 (settings.gate.directory.clone(), settings.gate.shield.clone(), settings.gate.credentials.clone()),
                 settings.service.clone(),
+                (settings.hot, settings.hot_settings.list, settings.hot_settings.interval),
+                settings.hot_settings.roll_up.patterns().map(str::to_owned).collect::<Vec<_>>(),
             )
         };
         fixed(self) == fixed(other)

@@ -107,7 +107,7 @@ impl Hot {
         });
     }
 
-    fn published(&self, thread: &BrokerThread, message: &Message<'_>, now: impl FnOnce() -> Duration) {
+    fn published(&self, thread: &BrokerThread, message: &Message<'_>, now: Duration) {
         let Some(topics) = &self.topics else { return };
         let topic = std::str::from_utf8(message.topic).ok().and_then(|topic| TopicName::new(topic).ok());
         let (Some(topic), id) = (topic, message.client.id().unwrap_or_default()) else { return };
@@ -115,7 +115,7 @@ impl Hot {
         self.counting.with(thread, |counting| {
             let Some(counting) = counting else { return };
             let arrival = match message.qos {
-                2 => counting.repeats.see(id, message, now()),
+                2 => counting.repeats.see(id, message, now),
                 _ => Arrival::First,
             };
             let publish = Published { bytes: message.payload.len() as u64, deliveries: 0, publisher, arrival };
@@ -150,7 +150,10 @@ impl Hot {
 impl Plugin {
     /// Counts a message that a client or a bridge has published, and that goes on to subscribers.
     pub(crate) fn message(&self, thread: &BrokerThread, message: &Message<'_>) -> Status {
-        self.hot.published(thread, message, || self.clock.monotonic());
+        // Not every broker ticks: 2.0.11 doesn't where each listener has its own plugin.
+        let now = self.clock.monotonic();
+        self.hot.published(thread, message, now);
+        self.hot.collect(thread, now);
         Status::SUCCESS
     }
 
@@ -172,8 +175,7 @@ impl Plugin {
             }
             Ok(abi::MIDGE_ACL_WRITE) if self.hot.by_permission => {
                 let AclCheck { client, topic, payload, .. } = *check;
-                self.hot.published(thread, &Message { client, topic, payload, qos: 0 }, || Duration::ZERO);
-                self.hot.collect(thread, self.clock.monotonic());
+                self.message(thread, &Message { client, topic, payload, qos: 0 });
             }
             _ => {}
         }

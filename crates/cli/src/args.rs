@@ -11,6 +11,7 @@ use crate::acl::AclCommand;
 use crate::ban::BanCommand;
 use crate::explain::Explain;
 use crate::group::GroupCommand;
+use crate::hot::HotCommand;
 use crate::kick::KickCommand;
 use crate::push::PushCommand;
 use crate::status::StatusCommand;
@@ -65,6 +66,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Push a message to subscribers, a user, a client, a group or all.
     Push(PushCommand),
+    /// Show which topics are hot, over all servers.
+    Hot(HotCommand),
     /// Show how all servers are.
     Status(StatusCommand),
     /// Print a completion script for a shell.

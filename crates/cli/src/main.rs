@@ -11,6 +11,7 @@ mod document;
 mod explain;
 mod failure;
 mod group;
+mod hot;
 mod kick;
 mod output;
 mod push;
@@ -79,6 +80,7 @@ fn answer(cli: &Cli, output: &mut Output) -> anyhow::Result<Answer> {
         Command::Explain(question) => question.run(&mut open()?, output),
         Command::Kick(kick) => kick.run(&mut open()?, output),
         Command::Status(status) => status.run(&mut open()?, output),
+        Command::Hot(hot) => hot.run(&cli.store, &cli.prefix, output),
         Command::Push(push) => push.run(&cli.store, &cli.prefix, output),
         Command::Completions { shell } => document::completions(*shell, output),
         Command::Man { directory } => document::man(directory.as_deref(), output),
