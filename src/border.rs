@@ -57,6 +57,7 @@ pub(crate) enum Site {
     Disconnect,
     Connect,
     Offline,
+    Message,
     Other,
 }
 
@@ -74,6 +75,7 @@ impl Site {
             Self::Disconnect => "disconnect",
             Self::Connect => "connect",
             Self::Offline => "offline",
+            Self::Message => "message",
             Self::Other => "other",
         }
     }
@@ -90,6 +92,7 @@ impl Site {
             abi::MIDGE_EVT_DISCONNECT => Self::Disconnect,
             abi::MIDGE_EVT_CONNECT => Self::Connect,
             abi::MIDGE_EVT_CLIENT_OFFLINE => Self::Offline,
+            abi::MIDGE_EVT_MESSAGE => Self::Message,
             _ => Self::Other,
         }
     }
@@ -100,9 +103,8 @@ impl Site {
             Self::Init => Status::UNKNOWN,
             Self::AclCheck => Status::ACL_DENIED,
             Self::BasicAuth | Self::ExtAuthStart | Self::ExtAuthContinue => Status::AUTH,
-            Self::Cleanup | Self::Reload | Self::Tick | Self::Disconnect | Self::Connect | Self::Offline | Self::Other => {
-                Status::SUCCESS
-            }
+            Self::Cleanup | Self::Reload | Self::Tick | Self::Disconnect => Status::SUCCESS,
+            Self::Connect | Self::Offline | Self::Message | Self::Other => Status::SUCCESS,
         }
     }
 }
@@ -181,7 +183,8 @@ pub(crate) unsafe extern "C" fn mosquitto_plugin_init(
         let mut loaded = Box::new(Loaded { plugin, handle, events: Vec::new() });
         let data: *mut c_void = (&raw mut *loaded).cast();
         let wanted: &[u32] = if host().level() == Level::Delayed { &EVENTS_OF_2_1 } else { &[] };
-        for event in EVENTS.iter().chain(wanted) {
+        let messages = loaded.plugin.wants_messages().then_some(&abi::MIDGE_EVT_MESSAGE);
+        for event in EVENTS.iter().chain(wanted).chain(messages) {
             let event = c_int::try_from(*event).unwrap_or(0);
             // SAFETY: the handle is the broker's; the box stays where it is until cleanup has unregistered.
             let code = unsafe { host().register(&thread, handle, event, Some(on_event), data) };
@@ -252,6 +255,7 @@ fn dispatch(plugin: &Plugin, event: Event<'_>) -> Status {
         (Event::Disconnect(client), Some(thread)) => plugin.disconnect(&thread, client),
         (Event::Connect(client), Some(thread)) => plugin.connect(&thread, client),
         (Event::Offline(client), Some(thread)) => plugin.offline(&thread, client),
+        (Event::Message(message), Some(thread)) => plugin.message(&thread, &message),
         (Event::Reload, Some(thread)) => plugin.reload(&thread),
         (Event::Tick(mut tick), Some(thread)) => {
             let next = plugin.tick(&thread);

@@ -22,6 +22,14 @@ pub(crate) struct AclCheck<'a> {
     pub(crate) qos: u8,
 }
 
+/// A message that a client or a bridge has published, and may.
+pub(crate) struct Message<'a> {
+    pub(crate) client: Client<'a>,
+    pub(crate) topic: &'a [u8],
+    pub(crate) payload: &'a [u8],
+    pub(crate) qos: u8,
+}
+
 /// A login to be decided.
 pub(crate) struct Login<'a> {
     pub(crate) client: Client<'a>,
@@ -60,6 +68,7 @@ pub(crate) enum Event<'a> {
     Disconnect(Client<'a>),
     Connect(Client<'a>),
     Offline(Client<'a>),
+    Message(Message<'a>),
 }
 
 impl<'a> Event<'a> {
@@ -85,6 +94,7 @@ impl<'a> Event<'a> {
                     let gone = event == c_int::try_from(abi::MIDGE_EVT_DISCONNECT).unwrap_or(0);
                     Some(if gone { Self::Disconnect(client) } else { Self::Offline(client) })
                 }
+                abi::MIDGE_EVT_MESSAGE => message(data).map(Self::Message),
                 abi::MIDGE_EVT_CONNECT => Client::new((*data.cast::<abi::midge_evt_connect>()).client).map(Self::Connect),
                 _ => None,
             }
@@ -103,6 +113,20 @@ unsafe fn acl_check<'a>(data: *mut c_void) -> Option<AclCheck<'a>> {
             false => std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.payloadlen as usize),
         };
         Some(AclCheck { client: Client::new(raw.client)?, topic: bytes(raw.topic)?, access: raw.access, payload, qos: raw.qos })
+    }
+}
+
+/// # Safety
+/// `data` points to a message that lives for `'a`.
+unsafe fn message<'a>(data: *mut c_void) -> Option<Message<'a>> {
+    // SAFETY: the caller vouches for the struct; its client, topic and payload are the broker's for the call.
+    unsafe {
+        let raw = &*data.cast::<abi::midge_evt_message>();
+        let payload = match raw.payload.is_null() {
+            true => &[][..],
+            false => std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.payloadlen as usize),
+        };
+        Some(Message { client: Client::new(raw.client)?, topic: bytes(raw.topic)?, payload, qos: raw.qos })
     }
 }
 

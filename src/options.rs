@@ -13,6 +13,7 @@ use midge_core::jwt::{JwtKeys, JwtSettings};
 use midge_core::key::KeySpace;
 use midge_core::password::HashPolicy;
 use midge_core::setting;
+use midge_store::hot::HotSettings;
 use midge_store::presence::PresenceSettings;
 use midge_store::push::PushSettings;
 use midge_store::service::ServiceSettings;
@@ -95,6 +96,8 @@ pub(crate) struct Settings {
     pub(crate) push_settings: PushSettings,
     pub(crate) presence: bool,
     pub(crate) presence_settings: PresenceSettings,
+    pub(crate) hot: bool,
+    pub(crate) hot_settings: HotSettings,
     pub(crate) gate: GateSettings,
     pub(crate) service: ServiceSettings,
     pub(crate) jwt: JwtSettings,
@@ -133,6 +136,8 @@ impl Default for Settings {
             push_settings: PushSettings::default(),
             presence: true,
             presence_settings: PresenceSettings::default(),
+            hot: true,
+            hot_settings: HotSettings::default(),
             gate: GateSettings::default(),
             service: ServiceSettings::default(),
             jwt: JwtSettings::default(),
@@ -220,6 +225,8 @@ impl Settings {
                 (settings.presence, settings.presence_settings.clone()),
                 (settings.gate.directory.clone(), settings.gate.shield.clone(), settings.gate.credentials.clone()),
                 settings.service.clone(),
+                (settings.hot, settings.hot_settings.list, settings.hot_settings.interval),
+                settings.hot_settings.roll_up.patterns().map(str::to_owned).collect::<Vec<_>>(),
             )
         };
         fixed(self) == fixed(other)

@@ -21,6 +21,7 @@ use crate::options::{Given, OptionError, SETTINGS, Settings};
 mod access;
 mod changes;
 pub(crate) mod faults;
+mod hot;
 mod load;
 mod login;
 mod patience;
@@ -32,6 +33,7 @@ mod traffic;
 mod waker;
 
 use changes::Pending;
+use hot::Hot;
 use load::Load;
 use login::Delayed;
 use patience::Patience;
@@ -69,6 +71,7 @@ pub(crate) struct Plugin {
     waker: Arc<Waker>,
     pushing: Pushing,
     presenting: Presenting,
+    hot: Hot,
     traffic: Arc<Traffic>,
     _load: Load,
     busy: AtomicBool,
@@ -123,6 +126,7 @@ impl Plugin {
             true => Pushing::start(&settings, &url, &load, waker.clone()).map_err(|error| format!("pushes: {error}"))?,
             false => Pushing::default(),
         };
+        let hot = Hot::start(&settings, &url, &load, level).map_err(|error| format!("hot topics: {error}"))?;
         let traffic = Arc::new(Traffic::default());
         // Nobody else can look into a directory meanwhile.
         let reports = settings.report && !url.is_directory();
@@ -134,7 +138,7 @@ impl Plugin {
                 presenting = Presenting::start(&settings, &url, node.clone(), life.clone(), gate.clone())
                     .map_err(|error| format!("presence: {error}"))?;
             }
-            service.report(Report { node, life, collect: Self::reporting(&gate, &traffic, &pushing, &presenting, level) });
+            service.report(Report { node, life, collect: Self::reporting(&gate, &traffic, &pushing, &presenting, &hot, level) });
         }
         Ok(Self {
             given,
@@ -150,6 +154,7 @@ impl Plugin {
             waker,
             pushing,
             presenting,
+            hot,
             traffic,
             _load: load,
             busy: AtomicBool::new(false),
@@ -158,8 +163,15 @@ impl Plugin {
         })
     }
 
-    fn reporting(gate: &Arc<Gate>, traffic: &Arc<Traffic>, pushing: &Pushing, presenting: &Presenting, level: Level) -> Collect {
-        let (gate, traffic, pushes) = (gate.clone(), traffic.clone(), pushing.counters());
+    fn reporting(
+        gate: &Arc<Gate>,
+        traffic: &Arc<Traffic>,
+        pushing: &Pushing,
+        presenting: &Presenting,
+        hot: &Hot,
+        level: Level,
+    ) -> Collect {
+        let (gate, traffic, pushes, hot) = (gate.clone(), traffic.clone(), pushing.counters(), hot.facts());
         let attendance = presenting.attendance();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let collect = move || {
@@ -172,14 +184,21 @@ impl Plugin {
             ];
             facts.extend(traffic.facts(&gate, level, pushes.as_ref().map(|pushes| pushes())));
             facts.extend(attendance.iter().flat_map(presence::facts));
+            facts.extend(hot());
             facts
         };
         Box::new(collect)
     }
 
+    /// Returns whether the broker has to tell of each message.
+    pub(crate) fn wants_messages(&self) -> bool {
+        self.hot.wants_messages()
+    }
+
     /// Ends all threads, and waits for them.
     pub(crate) fn stop(self, thread: &BrokerThread) {
         self.waker.stop();
+        self.hot.end(thread);
         if self.level > Level::Auth {
             forget_wake(thread);
         }
@@ -226,6 +245,7 @@ impl Plugin {
         if let Some((connected, entered)) = self.sessions.with(thread, |sessions| sessions.counts()) {
             self.traffic.clients(connected, entered);
         }
+        self.show_hot(thread);
         let pushes_wait = self.push_some(thread);
         self.tell_missed(thread);
         if pushes_wait {

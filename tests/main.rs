@@ -29,6 +29,8 @@ mod config;
 mod configurations;
 /// Logins that 2.1 answers later.
 mod delayed;
+/// Which topics are hot, over several brokers.
+mod hot;
 /// What went wrong in other plugins, and doesn't here.
 mod incumbents;
 /// The entry points of Mosquitto 1.5 and 1.6.

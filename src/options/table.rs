@@ -2,10 +2,12 @@
 //!
 //! Options, the TOML file, the reference page and the messages about wrong values all come from it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use midge_core::certificate::CertificateField;
 use midge_core::gate::Anonymous;
+use midge_core::hot::RollUp;
 use midge_core::password::HashPolicy;
 use midge_core::setting::{self, DURATION, SWITCH, duration_between as between, number, one_of, switch, text};
 
@@ -470,6 +472,37 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Bytes of the longest payload that is copied; of a longer one the size is told.",
         |s, v| number(v, 0, 262_144).map(|v| s.presence_settings.missed_payload = v)
     ),
+    setting!(
+        "hot",
+        "true",
+        SWITCH,
+        "Whether publishes are counted by topic and added up in the store; it takes a further thread and connection.",
+        |s, v| switch(v).map(|v| s.hot = v)
+    ),
+    setting!(
+        "hot_patterns",
+        "none",
+        "up to 64 topic filters between commas, none of which begins with $",
+        "Filters under which topics are counted together, such as `chat/+/msg`; the first that matches takes a topic.",
+        |s, v| {
+            let patterns = RollUp::new(v.split(',').map(str::trim)).map_err(|error| error.to_string())?;
+            s.hot_settings.roll_up = Arc::new(patterns);
+            Ok(())
+        }
+    ),
+    setting!(
+        "hot_list",
+        "20",
+        "a number from 0 to 1000; 0 publishes none",
+        "How many topics each list below `$SYS/midge/hot/` has.",
+        |s, v| number(v, 0, 1_000).map(|v| s.hot_settings.list = v)
+    ),
+    setting!("hot_interval", "10s", "a time from 1s to 1h", "How often these lists are published.", |s, v| between(
+        v,
+        Duration::from_secs(1),
+        Duration::from_secs(3_600)
+    )
+    .map(|v| s.hot_settings.interval = v)),
     setting!("hash_threads", "half the cores, 1 to 8", "a number from 1 to 64", "Threads that hash passwords.", |s, v| number(
         v, 1, 64
     )

@@ -63,6 +63,7 @@ impl Plugin {
     pub(crate) fn acl(&self, thread: &BrokerThread, check: &AclCheck<'_>) -> Status {
         let status = self.acl_by_thread(thread, check);
         self.traffic.count(check.access, status);
+        self.count_permission(thread, check, status);
         if self.pushing.is_counting() {
             self.count_delivery(thread, check, status);
         }

@@ -135,6 +135,7 @@ impl Plugin {
         self.exchanges.with(thread, |exchanges| exchanges.forget(address));
         if let Some(id) = id {
             self.sessions.with(thread, |sessions| sessions.depart(address, id, transient, now));
+            self.hot.departed(thread, id, now);
         }
         Status::SUCCESS
     }

@@ -143,7 +143,9 @@ impl Plugin {
         match &delivery.push.audience {
             Audience::Subscribers if !self.pushing.first => outcomes.push(outcome(&delivery, 0, 0)),
             Audience::Subscribers => {
-                publish(thread, &delivery, None);
+                if publish(thread, &delivery, None) {
+                    self.hot.pushed(thread, &delivery.push.topic, delivery.push.payload.len(), 0);
+                }
                 if delivery.push.wants_result {
                     state.counts.push(Count { delivery, delivered: 0, queued: 0, ticks_left: TICKS_TO_COUNT });
                 } else {
@@ -187,6 +189,9 @@ impl Plugin {
             && publish(thread, &fan.delivery, Some(id.as_str()))
         {
             fan.queued += 1;
+        }
+        if fan.delivered + fan.queued > 0 {
+            self.hot.pushed(thread, &fan.delivery.push.topic, fan.delivery.push.payload.len(), fan.delivered);
         }
         true
     }

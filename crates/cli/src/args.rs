@@ -15,6 +15,7 @@ use crate::clients::ClientsCommand;
 use crate::config::ConfigCommand;
 use crate::explain::Explain;
 use crate::group::GroupCommand;
+use crate::hot::HotCommand;
 use crate::kick::KickCommand;
 use crate::push::PushCommand;
 use crate::serve::ServeArgs;
@@ -92,6 +93,8 @@ pub(crate) enum Command {
     Push(PushCommand),
     /// Show who is online, and where.
     Clients(ClientsCommand),
+    /// Show which topics are hot, over all servers.
+    Hot(HotCommand),
     /// Show how all servers are.
     Status(StatusCommand),
     /// Print a completion script for a shell.

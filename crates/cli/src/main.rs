@@ -13,6 +13,7 @@ mod document;
 mod explain;
 mod failure;
 mod group;
+mod hot;
 mod kick;
 mod output;
 mod push;
@@ -108,6 +109,7 @@ fn manage(cli: &Cli, command: &Command, store: &str, output: &mut Output) -> any
         Command::Kick(kick) => kick.run(&mut open()?, output),
         Command::Clients(clients) => clients.run(&mut open()?, output),
         Command::Status(status) => status.run(&mut open()?, output),
+        Command::Hot(hot) => hot.run(store, prefix, output),
         Command::Push(push) => push.run(store, prefix, output),
         Command::Serve(_) | Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Answer::Yes),
     }

@@ -14,6 +14,7 @@ pub mod directory;
 pub mod entry;
 pub mod explain;
 pub mod gate;
+pub mod hot;
 pub mod jwt;
 pub mod key;
 pub mod name;

@@ -7,6 +7,7 @@
 mod backoff;
 mod embedded;
 mod guarded;
+pub mod hot;
 mod limiter;
 pub mod node;
 pub mod presence;
@@ -339,6 +340,14 @@ pub trait Backend: Send + Sync {
     /// The store can't be reached, refuses us, or has no streams.
     fn presence(&self) -> Result<Box<dyn presence::PresenceLog>, StoreError> {
         Err(StoreError::Refused("this store has no streams; presence needs Redis".to_owned()))
+    }
+
+    /// Opens a connection for counts of topics.
+    ///
+    /// # Errors
+    /// The store can't be reached, refuses us, or has no sorted sets.
+    fn hot(&self) -> Result<Box<dyn hot::HotLog>, StoreError> {
+        Err(StoreError::Refused("this store has no sorted sets; hot topics need Redis".to_owned()))
     }
 
     /// Returns the keys that are ours in the store.

@@ -4,6 +4,7 @@
 //! per server, and an error about one key is about that key alone.
 
 mod commands;
+mod hot;
 mod lives;
 mod nodes;
 mod presence;
@@ -17,6 +18,7 @@ use ::redis::{ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Tls
 use midge_core::entry::Entry;
 use midge_core::key::{Key, KeySpace};
 
+use crate::hot::HotLog;
 use crate::presence::PresenceLog;
 use crate::push::PushLog;
 use crate::url::TlsFiles;
@@ -88,6 +90,10 @@ impl Backend for Redis {
 
     fn presence(&self) -> Result<Box<dyn PresenceLog>, StoreError> {
         Ok(Box::new(presence::Log::open(self.shared.clone())?))
+    }
+
+    fn hot(&self) -> Result<Box<dyn HotLog>, StoreError> {
+        Ok(Box::new(hot::Log::open(self.shared.clone())?))
     }
 
     fn key_space(&self) -> &KeySpace {
