@@ -1,4 +1,4 @@
-//! Who is online stands in Redis, and who came and went is told of.
+//! Presence, with real brokers: shown, told, healed.
 //!
 //! Read with `redis-cli`, on every Mosquitto.
 

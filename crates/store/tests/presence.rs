@@ -1,4 +1,4 @@
-//! Who is online stands in the store, whatever happens to it, and each coming and going is told once.
+//! Who is online, over stores that fail, end and begin anew.
 //!
 //! Each case runs over a real Redis; those about keys over a cluster too.
 

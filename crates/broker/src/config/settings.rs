@@ -33,7 +33,7 @@ pub(super) const SECTIONS: [Section<Draft>; 9] = [
 ];
 
 /// The plugin's options that mean nothing here, and why.
-pub(super) const PLUGIN_ONLY: [(&str, &str); 20] = [
+pub(super) const PLUGIN_ONLY: [(&str, &str); 24] = [
     ("config", "this is the file itself"),
     ("delayed_login", "logins never hold anything up here"),
     ("login_deadline", "no thread waits for a login here"),
@@ -52,6 +52,10 @@ pub(super) const PLUGIN_ONLY: [(&str, &str); 20] = [
     ("offline_stream_kept", "who is online is shown by the plugin only"),
     ("offline_stream_rate", "who is online is shown by the plugin only"),
     ("offline_stream_payload", "who is online is shown by the plugin only"),
+    ("hot", "topics are counted by the plugin only"),
+    ("hot_patterns", "topics are counted by the plugin only"),
+    ("hot_list", "topics are counted by the plugin only"),
+    ("hot_interval", "topics are counted by the plugin only"),
     ("offline_sessions", "sessions are the broker's own here: max_sessions bounds them"),
     ("unknown_users", "nobody else decides about them here"),
 ];
