@@ -213,7 +213,7 @@ fn a_store_that_comes_back_empty_is_told_again(version: MosquittoVersion) {
     let mut clients = [0, 1].map(|at| RawClient::connect(nodes[at].port(), &connect(Protocol::V5, "ann", "ann")).unwrap());
     let publish = |clients: &mut [RawClient; 2], times: usize| {
         for _ in 0..times {
-            for client in &mut clients {
+            for client in clients.iter_mut() {
                 client.publish("hot", b"x", 1, false).unwrap();
             }
         }
@@ -261,7 +261,7 @@ fn each_listener_counts_its_own(version: MosquittoVersion) {
     let mut sent = 0;
     // 2.0.11 gives these no tick: what was counted is passed on with the next message.
     until("both to have counted", SOON, || {
-        for client in &mut clients {
+        for client in clients.iter_mut() {
             client.publish("both", b"x", 1, false)?;
         }
         sent += 2;
