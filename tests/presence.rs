@@ -1,4 +1,4 @@
-//! Who is online stands in Redis, and who came and went is told of.
+//! Redis shows who is online, who came, and who went.
 //!
 //! Read with `redis-cli`, on every Mosquitto.
 

@@ -1,4 +1,6 @@
-//! Who is online stands in the store, whatever happens to it, and each coming and going is told once.
+//! The store shows who is online, whatever happens to it.
+//!
+//! Each coming and going is told once.
 //!
 //! Each case runs over a real Redis; those about keys over a cluster too.
 
