@@ -1,4 +1,4 @@
-//! Presence, with real brokers: shown, told, healed.
+//! Redis shows who is online, who came, and who went.
 //!
 //! Read with `redis-cli`, on every Mosquitto.
 

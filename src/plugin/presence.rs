@@ -1,4 +1,4 @@
-//! Tells the store who is online, and what clients miss.
+//! Tells the store who is online, and who misses messages.
 //!
 //! The table of sessions tells of each coming and going as it notes it. A message that Mosquitto keeps for a client that is away
 //! shows as a permission to receive that is asked for then; it is put aside here and handed over in the tick, since a check takes

@@ -1,4 +1,4 @@
-//! Shows in the store who is online, and tells of changes.
+//! Shows in the store who is online, with events.
 //!
 //! A body says who connects and who leaves, which costs it a short lock and never waits; a thread writes that in batches.
 //! What is written is the difference between what holds and what the store was told, so a store that was away, or has lost its

@@ -1,4 +1,6 @@
-//! Who is online, over stores that fail, end and begin anew.
+//! The store shows who is online, whatever happens to it.
+//!
+//! Each coming and going is told once.
 //!
 //! Each case runs over a real Redis; those about keys over a cluster too.
 

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     fn who(number: u8) -> Who {
-        Who { user: (number.is_multiple_of(2)).then(|| "ann".parse().unwrap()), client: format!("c{number}").parse().unwrap() }
+        Who { user: number.is_multiple_of(2).then(|| "ann".parse().unwrap()), client: format!("c{number}").parse().unwrap() }
     }
 
     #[derive(Clone, Debug)]
