@@ -113,7 +113,7 @@ impl Random {
 
 /// How much is published: `MIDGE_HOT=full` is a million over a hundred thousand topics.
 fn size() -> (usize, usize) {
-    if std::env::var_os("MIDGE_HOT").is_some_and(|size| size == "full") { (1_000_000, 100_000) } else { (30_000, 3_000) }
+    if std::env::var_os("MIDGE_HOT").is_some_and(|size| size == "full") { (1_000_000, 100_000) } else { (100_000, 10_000) }
 }
 
 fn top(counts: &BTreeMap<String, u64>) -> Vec<(String, u64)> {

@@ -1,10 +1,8 @@
 //! Runs the real `midge` over real stores.
 //!
 //! Each module has its own reason:
-//! `session` is what a user sees, over all stores; `schema` is what stands in Redis afterwards;
-//! `clients` is who is online; `config` is what is said about a configuration;
-//! `serve` is a server that runs, or why it doesn't, with `serving` for its life;
-//! `passwords` is where a password may and may not appear; `trouble` is a store that is away, locked, huge or wrong.
+//! `session` is what a user sees, over both stores; `schema` is what stands in Redis afterwards;
+//! `hot` is how topics are ranked; `passwords` is where a password may and may not appear; `trouble` is a store that is away, locked, huge or wrong.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
@@ -13,10 +11,8 @@ mod place;
 #[path = "main/serving.rs"]
 mod serving;
 
-#[path = "main/clients.rs"]
-mod clients;
-#[path = "main/config.rs"]
-mod config;
+#[path = "main/hot.rs"]
+mod hot;
 #[path = "main/passwords.rs"]
 mod passwords;
 #[path = "main/schema.rs"]
