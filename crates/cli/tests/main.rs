@@ -3,17 +3,24 @@
 //! Each module has its own reason:
 //! `session` is what a user sees, over all stores; `schema` is what stands in Redis afterwards;
 //! `config` is what is said about a configuration; `serve` is what keeps a server from starting;
+//! `live` is what the command does to a running server's clients; `pushing` is what becomes of pushes;
 //! `passwords` is where a password may and may not appear; `trouble` is a store that is away, locked, huge or wrong.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
 #[path = "main/place.rs"]
 mod place;
+#[path = "main/running.rs"]
+mod running;
 
 #[path = "main/config.rs"]
 mod config;
+#[path = "main/live.rs"]
+mod live;
 #[path = "main/passwords.rs"]
 mod passwords;
+#[path = "main/pushing.rs"]
+mod pushing;
 #[path = "main/schema.rs"]
 mod schema;
 #[path = "main/serve.rs"]
