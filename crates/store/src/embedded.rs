@@ -4,6 +4,7 @@
 //! but for the records of servers, which end with the process in any case.
 
 mod leases;
+mod pushes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +22,9 @@ use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
 use leases::Leases;
+use pushes::{Desk, Log};
 
+use crate::push::PushLog;
 use crate::{Backend, Change, KeyKind, Page, Store, StoreError, StoreSettings, Watch, WatchMode, Write, Written};
 
 /// A key of ours to its content, encoded by [`Content`].
@@ -41,6 +44,7 @@ pub(crate) struct Embedded {
 struct Shared {
     database: Database,
     leases: Leases,
+    pushes: Desk,
     settings: StoreSettings,
     watches: Mutex<Vec<Sender<Change>>>,
     /// Behind which key the search for ended strings goes on.
@@ -69,11 +73,13 @@ impl Embedded {
             })?;
         let start = database.begin_write().map_err(|error| refused(error.to_string()))?;
         start.open_table(ENTRIES).map(drop).map_err(|error| refused(error.to_string()))?;
+        pushes::make_tables(&start).map_err(|error| refused(error.to_string()))?;
         start.commit().map_err(|error| refused(error.to_string()))?;
         Ok(Self {
             shared: Arc::new(Shared {
                 database,
                 leases: Leases::default(),
+                pushes: Desk::default(),
                 settings: settings.clone(),
                 watches: Mutex::default(),
                 purged_to: Mutex::default(),
@@ -91,6 +97,10 @@ impl Backend for Embedded {
         let (sender, changes) = channel();
         self.shared.watches.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         Ok(Box::new(LocalWatch { changes, heard_until: Instant::now() }))
+    }
+
+    fn pushes(&self) -> Result<Box<dyn PushLog>, StoreError> {
+        Ok(Box::new(Log::new(self.shared.clone())))
     }
 
     fn key_space(&self) -> &KeySpace {

@@ -331,7 +331,7 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// The store can't be reached, refuses us, or has no streams.
     fn pushes(&self) -> Result<Box<dyn push::PushLog>, StoreError> {
-        Err(StoreError::Refused("this store has no streams; pushes need Redis".to_owned()))
+        Err(StoreError::Refused("this store has no streams, which pushes need".to_owned()))
     }
 
     /// Opens a connection for who is online.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use midge_core::setting;
 use midge_store::StoreSettings;
+use midge_store::push::PushSettings;
 
 use super::section::{Section, Setting};
 use super::{Connections, Journal, Log, LogFormat, Users};
@@ -20,12 +21,13 @@ use super::{Connections, Journal, Log, LogFormat, Users};
 pub(super) use listener::{Draft as ListenerDraft, LISTENER};
 
 /// All settings but those of listeners.
-pub(super) const SECTIONS: [Section<Draft>; 9] = [
+pub(super) const SECTIONS: [Section<Draft>; 10] = [
     Section { title: "Server", settings: place::SERVER },
     Section { title: "Connections", settings: limits::CONNECTIONS },
     Section { title: "Messages and sessions", settings: limits::ENGINE },
     Section { title: "Journal", settings: place::JOURNAL },
     Section { title: "Store", settings: place::STORE },
+    Section { title: "Pushes", settings: place::PUSHES },
     Section { title: "Users", settings: users::USERS },
     Section { title: "Tokens", settings: users::TOKENS },
     Section { title: "Guessing, and what is remembered", settings: users::GUARD },
@@ -79,6 +81,9 @@ pub(super) struct Draft {
     pub(super) store_user: Option<String>,
     pub(super) store_password: Option<String>,
     pub(super) store_settings: StoreSettings,
+    pub(super) report: bool,
+    pub(super) push: bool,
+    pub(super) push_settings: PushSettings,
     pub(super) users: Users,
     pub(super) log: Log,
 }
@@ -116,6 +121,9 @@ impl Default for Draft {
             store_user: None,
             store_password: None,
             store_settings: StoreSettings::default(),
+            report: true,
+            push: true,
+            push_settings: PushSettings::default(),
             users: Users::default(),
             log: Log { level: log::LevelFilter::Info, format: LogFormat::Auto },
         }

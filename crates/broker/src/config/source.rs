@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use midge_core::setting::nearest;
+use midge_store::push::PushSettings;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
@@ -342,6 +343,8 @@ impl Given {
                 false => draft.journal,
             },
             data,
+            pushes: draft.push.then(|| PushSettings { node: node.clone(), ..draft.push_settings }),
+            report: draft.report,
             node,
             threads: draft.threads,
             sys_interval: draft.sys_interval,

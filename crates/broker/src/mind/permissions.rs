@@ -8,11 +8,12 @@ use std::time::Duration;
 use midge_core::access::Access;
 use midge_core::gate::ClientPolicy;
 use midge_core::key::Key;
-use midge_core::name::{Shown, Username};
+use midge_core::name::{GroupName, Shown, Username};
 use midge_core::policy::{Decision, Policy};
 use midge_core::rules::RuleSet;
 use midge_core::topic::TopicName;
 use midge_engine::permission::{Client, Permissions};
+use midge_engine::shard::SessionId;
 use midge_engine::tree::SubscriptionFilter;
 
 use super::LoopMind;
@@ -53,6 +54,22 @@ impl<K> Permissions for LoopMind<K> {
             self.note_denial(&known.policy, Access::Subscribe, filter.filter().as_str(), decision);
         }
         decision.allowed
+    }
+
+    fn is_member(&self, client: &Client<'_>, group: &GroupName) -> bool {
+        self.client_of(client).is_some_and(|known| known.policy.slot().is_member_of(group))
+    }
+
+    fn sessions_of(&self, user: &Username) -> Option<Vec<SessionId>> {
+        let accounts = self.shared.gate.directory().slots_of(user);
+        let known = accounts.iter().flat_map(|account| self.table.of(account));
+        // Who had a token and isn't back has no account here.
+        let strangers = self.restored.strangers(user.as_str()).filter(|session| self.table.get(*session).is_none());
+        Some(known.chain(strangers).collect())
+    }
+
+    fn knows_sessions(&self) -> bool {
+        self.restored.is_done()
     }
 
     fn published(&self, client: &Client<'_>, topic: TopicName<'_>, bytes: usize, deliveries: usize) {

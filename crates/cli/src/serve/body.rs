@@ -11,12 +11,13 @@ use anyhow::{Context, Result, anyhow};
 use midge_broker::config::{self, Address, AnonymousPolicy, Config, Listener, Protocol};
 use midge_broker::journal::{Journal, Settings as JournalSettings};
 use midge_broker::mind::{self, Anonymity, Door, Mind};
-use midge_broker::server::{self, Beginning, Limits, Listen, Resident, Server, TlsFiles, WebSocketSettings};
+use midge_broker::server::{self, Beginning, Limits, Listen, PushSource, Resident, Server, TlsFiles, WebSocketSettings};
 use midge_core::gate::Anonymous;
 use midge_core::name::NodeName;
 use midge_engine::record::State;
 use midge_store::Backend;
 use midge_store::node::{Fact, Report};
+use midge_store::push::PushCounters;
 
 use super::systemd::{Bound, Inherited};
 use crate::failure::cannot_serve;
@@ -82,11 +83,15 @@ impl Body for Broker {
 pub(crate) fn start(config: &Config, parts: Parts) -> Result<Broker> {
     let mind = Mind::start(mind_settings(config)?, Arc::clone(&parts.backend)).map_err(cannot_serve)?;
     let (journal, state) = open_journal(config)?;
-    let settings = server_settings(config, parts.inherited);
+    let source = |settings| PushSource { backend: Arc::clone(&parts.backend), settings };
+    let pushes = config.pushes.clone().map(source);
+    let settings = server::Settings { pushes, ..server_settings(config, parts.inherited) };
     let beginning = Beginning { state: &state, journal: journal.as_ref(), clock: mind.clock() };
     let server = Server::start(settings, &beginning, |place, handle| Box::new(Resident::new(&mind, handle, place.event_loop)));
     let server = server.map_err(cannot_serve)?;
-    mind.service().report(report(config, &mind, &server).map_err(cannot_serve)?);
+    if config.report {
+        mind.service().report(report(config, &mind, &server).map_err(cannot_serve)?);
+    }
     let addresses = server.addresses().iter().zip(&config.listeners).map(|(bound, listener)| shown(bound, listener)).collect();
     Ok(Broker { server, journal, mind, addresses })
 }
@@ -165,6 +170,7 @@ fn server_settings(config: &Config, inherited: Inherited) -> server::Settings {
             close_timeout: connections.close_timeout,
         },
         sys_interval: config.sys_interval,
+        pushes: None,
     }
 }
 
@@ -209,10 +215,11 @@ fn report(config: &Config, mind: &Mind, server: &Server) -> Result<Report> {
         NodeName::from_bytes(config.node.as_bytes()).with_context(|| format!("the server can't be called {:?}", config.node))?;
     let (gate, handle) = (Arc::clone(mind.gate()), server.handle().clone());
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let pushes = server.push_counting();
     let collect = move || {
         let server::Report { engine, traffic, .. } = handle.report();
         let denied = gate.denials().counts();
-        vec![
+        let mut facts = vec![
             ("body", Fact::Text("midge".to_owned())),
             ("version", Fact::Text(env!("CARGO_PKG_VERSION").to_owned())),
             ("pid", Fact::Gauge(std::process::id().into())),
@@ -228,7 +235,21 @@ fn report(config: &Config, mind: &Mind, server: &Server) -> Result<Report> {
             ("sessions", Fact::Gauge(engine.sessions as u64)),
             ("queued", Fact::Gauge(engine.queued_messages as u64)),
             ("retained", Fact::Gauge(engine.retained_messages as u64)),
-        ]
+        ];
+        facts.extend(pushes.iter().flat_map(|pushes| push_facts(&pushes())));
+        facts
     };
     Ok(Report { node, life: Arc::default(), collect: Box::new(collect) })
+}
+
+/// Returns what the server says of pushes, in the plugin's words.
+fn push_facts(pushes: &PushCounters) -> [(&'static str, Fact); 6] {
+    [
+        ("pushed", Fact::Counter(pushes.taken)),
+        ("pushes_waiting", Fact::Gauge(pushes.waiting)),
+        ("pushes_malformed", Fact::Counter(pushes.malformed)),
+        ("pushes_repeated", Fact::Counter(pushes.repeated)),
+        ("pushes_expired", Fact::Counter(pushes.expired)),
+        ("pushes_dropped", Fact::Counter(pushes.dropped)),
+    ]
 }
