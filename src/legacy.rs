@@ -116,7 +116,7 @@ pub(crate) unsafe extern "C" fn mosquitto_auth_acl_check(
         let (plugin, client, topic) = unsafe { (plugin(user_data), Client::new(client), bytes((*message).topic)) };
         match (plugin, client, topic, BrokerThread::current()) {
             (Some(plugin), Some(client), Some(topic), Some(thread)) => {
-                let status = plugin.acl(&thread, &AclCheck { client, topic, access, payload: &[] });
+                let status = plugin.acl(&thread, &AclCheck { client, topic, access, payload: &[], qos: 0, retain: false });
                 // There is no tick before 2.0.
                 plugin.catch_up(&thread);
                 status

@@ -19,6 +19,7 @@ use crate::logger;
 use crate::options::{Given, OptionError, SETTINGS, Settings};
 
 mod access;
+mod autosub;
 mod changes;
 pub(crate) mod faults;
 mod load;
@@ -30,6 +31,7 @@ mod sessions;
 mod traffic;
 mod waker;
 
+use autosub::Autosub;
 use changes::Pending;
 use load::Load;
 use login::Delayed;
@@ -63,6 +65,7 @@ pub(crate) struct Plugin {
     patience: Patience,
     waker: Arc<Waker>,
     pushing: Pushing,
+    autosub: Autosub,
     traffic: Arc<Traffic>,
     _load: Load,
     busy: AtomicBool,
@@ -89,10 +92,13 @@ impl Plugin {
             log::warn!("{warning}");
         }
         let login = settings.login().map_err(|error| error.to_string())?;
-        let gate = Gate::new(settings.gate.clone(), login).map_err(|error| error.to_string())?;
+        let level = host().level();
+        let mut of_gate = settings.gate.clone();
+        // What nobody acts on is not read.
+        of_gate.directory.lists &= level > Level::Auth;
+        let gate = Gate::new(of_gate, login).map_err(|error| error.to_string())?;
         let gate = Arc::new(gate);
         let url = settings.store_url().map_err(|error| error.to_string())?;
-        let level = host().level();
         let load = Load::begin();
         let node = load.name(&settings.node_name());
         log::info!("{} loaded at level {level:?} as node \"{}\"; store {url}", env!("CARGO_PKG_VERSION"), Shown(&node));
@@ -108,8 +114,9 @@ impl Plugin {
         let service = Service::start_in(gate.clone(), backend, settings.service.clone(), clock, begin)
             .map_err(|error| format!("no thread: {error}"))?;
         let waker = Arc::new(Waker::default());
+        let autosub = Autosub::start(settings.autosub.clone(), level, load.is_first(), &waker)?;
         let reads_pushes = settings.push && level > Level::Auth && !url.is_directory();
-        if level == Level::Delayed || reads_pushes {
+        if level > Level::Auth {
             prepare_wake(thread);
             waker.start().map_err(|error| format!("no thread: {error}"))?;
         }
@@ -119,7 +126,11 @@ impl Plugin {
         };
         let traffic = Arc::new(Traffic::default());
         if let Some(node) = NodeName::from_bytes(node.as_bytes()).ok().filter(|_| settings.report) {
-            service.report(Self::reporting(node, &gate, &traffic, &pushing, level));
+            service.report(Self::reporting(node, &gate, &traffic, &pushing, &autosub, level));
+        }
+        let mut sessions = Sessions::new(settings.offline_sessions, level > Level::Auth);
+        if autosub.has_index() {
+            sessions.keep_left();
         }
         Ok(Self {
             given,
@@ -127,13 +138,14 @@ impl Plugin {
             gate,
             service: Arc::new(service),
             clock,
-            sessions: BrokerCell::new(Sessions::new(settings.offline_sessions, level > Level::Auth)),
+            sessions: BrokerCell::new(sessions),
             delayed: BrokerCell::new(Delayed::default()),
             exchanges: BrokerCell::new(Exchanges::default()),
             pending: BrokerCell::new(Pending::default()),
             patience: Patience::default(),
             waker,
             pushing,
+            autosub,
             traffic,
             _load: load,
             busy: AtomicBool::new(false),
@@ -142,8 +154,15 @@ impl Plugin {
         })
     }
 
-    fn reporting(node: NodeName, gate: &Arc<Gate>, traffic: &Arc<Traffic>, pushing: &Pushing, level: Level) -> Report {
-        let (gate, traffic, pushes) = (gate.clone(), traffic.clone(), pushing.counters());
+    fn reporting(
+        node: NodeName,
+        gate: &Arc<Gate>,
+        traffic: &Arc<Traffic>,
+        pushing: &Pushing,
+        autosub: &Autosub,
+        level: Level,
+    ) -> Report {
+        let (gate, traffic, pushes, autosub) = (gate.clone(), traffic.clone(), pushing.counters(), autosub.counters());
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let collect = move || {
             let mut facts = vec![
@@ -154,6 +173,9 @@ impl Plugin {
                 ("started", Fact::Gauge(started)),
             ];
             facts.extend(traffic.facts(&gate, level, pushes.as_ref().map(|pushes| pushes())));
+            if level > Level::Auth {
+                facts.extend(autosub.facts());
+            }
             facts
         };
         Report { node, collect: Box::new(collect) }
@@ -208,7 +230,7 @@ impl Plugin {
         if let Some((connected, entered)) = self.sessions.with(thread, |sessions| sessions.counts()) {
             self.traffic.clients(connected, entered);
         }
-        let pushes_wait = self.push_some(thread);
+        let pushes_wait = self.subscribe_some(thread) | self.push_some(thread);
         if pushes_wait {
             self.waker.call();
         }

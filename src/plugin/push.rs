@@ -141,7 +141,10 @@ impl Plugin {
         match &delivery.push.audience {
             Audience::Subscribers if !self.pushing.first => outcomes.push(outcome(&delivery, 0, 0)),
             Audience::Subscribers => {
-                publish(thread, &delivery, None);
+                if publish(thread, &delivery, None) && delivery.push.retain {
+                    // No event tells of what we publish.
+                    self.note_retained(thread, &delivery.push.topic, &delivery.push.payload, delivery.push.qos);
+                }
                 if delivery.push.wants_result {
                     state.counts.push(Count { delivery, delivered: 0, queued: 0, ticks_left: TICKS_TO_COUNT });
                 } else {
