@@ -296,6 +296,13 @@ impl Plugin {
             true => self.subscribe_really(thread, &planned, &steps, occasion),
             false => self.enter_in_index(thread, address, &planned, &steps),
         };
+        log::debug!(
+            "client \"{}\" has {} automatic subscriptions of {}, {} before ({occasion:?})",
+            Shown(&planned.id),
+            made.len(),
+            planned.after.len(),
+            planned.before.len()
+        );
         let count = |wanted: fn(&Step<'_>) -> bool| steps.iter().filter(|step| wanted(step)).count();
         add(&self.autosub.counters.made, count(|step| matches!(step, Step::Make(_))));
         add(&self.autosub.counters.removed, count(|step| matches!(step, Step::Remove(_))));

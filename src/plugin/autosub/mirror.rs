@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use midge_core::topic::{TopicFilter, TopicName};
 
@@ -18,6 +19,8 @@ pub(super) struct Kept {
     pub(super) payload: Arc<[u8]>,
     /// The quality of service that it was published with.
     pub(super) qos: u8,
+    /// When it was noted.
+    pub(super) noted: Duration,
 }
 
 /// Retained messages by their topics.
@@ -52,7 +55,7 @@ impl Mirror {
     }
 
     /// Notes what a topic retains from now on; an empty payload is nothing. Returns whether there was room.
-    pub(super) fn note(&mut self, topic: &str, payload: &[u8], qos: u8) -> bool {
+    pub(super) fn note(&mut self, topic: &str, payload: &[u8], qos: u8, now: Duration) -> bool {
         // The set has the mirror's own bound: beyond it, what the reader brings is not trusted.
         if let Some(newer) = &mut self.newer
             && newer.insert(topic.into())
@@ -60,7 +63,7 @@ impl Mirror {
         {
             self.newer = None;
         }
-        self.put(topic, payload, qos)
+        self.put(topic, Kept { payload: payload.into(), qos, noted: now })
     }
 
     /// Takes over what a reader has found, but for topics of which something newer is known. Returns how many had no room.
@@ -68,7 +71,8 @@ impl Mirror {
         let Some(newer) = self.newer.take() else { return found.len() };
         let old = found.into_iter().filter(|(topic, _)| !newer.contains(topic));
         // A reader isn't told with which quality of service they were published.
-        old.filter(|(topic, payload)| !self.put(topic, payload, 2)).count()
+        let kept = |payload: Vec<u8>| Kept { payload: payload.into(), qos: 2, noted: Duration::ZERO };
+        old.filter_map(|(topic, payload)| (!self.put(&topic, kept(payload))).then_some(topic)).count()
     }
 
     /// Returns messages that `filter` matches, behind the topic `after`, having looked at no more than `most`.
@@ -95,18 +99,18 @@ impl Mirror {
         found
     }
 
-    fn put(&mut self, topic: &str, payload: &[u8], qos: u8) -> bool {
+    fn put(&mut self, topic: &str, kept: Kept) -> bool {
         if let Some(old) = self.kept.remove(topic) {
             self.bytes -= size(topic, &old.payload);
         }
-        if payload.is_empty() {
+        if kept.payload.is_empty() {
             return true;
         }
-        let size = size(topic, payload);
+        let size = size(topic, &kept.payload);
         let room = self.kept.len() < self.most && self.bytes + size <= self.most_bytes;
         if room {
             self.bytes += size;
-            self.kept.insert(topic.into(), Kept { payload: payload.into(), qos });
+            self.kept.insert(topic.into(), kept);
         }
         room
     }
@@ -136,7 +140,7 @@ mod tests {
     fn messages_are_found_by_filters_in_steps() {
         let mut mirror = Mirror::new(100, 100_000);
         for topic in ["a", "a/b", "a/b/c", "ab", "b/b", "$x/a"] {
-            assert!(mirror.note(topic, b"1", 0));
+            assert!(mirror.note(topic, b"1", 0, Duration::ZERO));
         }
         for (filter, expected) in [
             ("a", &["a"][..]),
@@ -156,11 +160,11 @@ mod tests {
     #[test]
     fn what_has_no_room_leaves_nothing_old_behind() {
         let mut mirror = Mirror::new(2, 2 * (OVERHEAD + 10));
-        assert!(mirror.note("a", b"1", 1) && mirror.note("b", b"1", 1));
-        assert!(!mirror.note("c", b"1", 1));
-        assert!(!mirror.note("a", &[0; 200], 1));
+        assert!(mirror.note("a", b"1", 1, Duration::ZERO) && mirror.note("b", b"1", 1, Duration::ZERO));
+        assert!(!mirror.note("c", b"1", 1, Duration::ZERO));
+        assert!(!mirror.note("a", &[0; 200], 1, Duration::ZERO));
         assert_eq!(topics(&mirror, "#", 10), ["b"]);
-        assert!(mirror.note("b", b"", 1) && mirror.note("c", b"1", 1));
+        assert!(mirror.note("b", b"", 1, Duration::ZERO) && mirror.note("c", b"1", 1, Duration::ZERO));
         assert_eq!(topics(&mirror, "#", 10), ["c"]);
         assert_eq!(mirror.bytes, size("c", b"1"));
     }
@@ -168,8 +172,8 @@ mod tests {
     #[test]
     fn a_reader_brings_nothing_that_is_older_than_what_is_known() {
         let mut mirror = Mirror::new(10, 10_000);
-        mirror.note("changed", b"new", 1);
-        mirror.note("deleted", b"", 1);
+        mirror.note("changed", b"new", 1, Duration::ZERO);
+        mirror.note("deleted", b"", 1, Duration::ZERO);
         let old = ["changed", "deleted", "kept"].map(|topic| (topic.into(), b"old".to_vec()));
         assert_eq!(mirror.learn(old.to_vec()), 0);
         let found = mirror.find(TopicFilter::new("#").unwrap(), None, 10).messages;

@@ -37,6 +37,8 @@ pub(super) struct Job {
     id: Box<str>,
     filter: Box<str>,
     qos: Qos,
+    /// When it was made: what was retained later came to it as it was published.
+    made: Duration,
     /// The last topic that was looked at.
     after: Option<Box<str>>,
 }
@@ -64,7 +66,8 @@ impl Plugin {
         if !self.autosub.wanted || self.autosub.settings.retained == 0 {
             return;
         }
-        let noted = self.autosub.state.with(thread, |state| (state.mirror.note(topic, payload, qos), state.mirror.len()));
+        let now = self.clock.monotonic();
+        let noted = self.autosub.state.with(thread, |state| (state.mirror.note(topic, payload, qos, now), state.mirror.len()));
         if let Some((room, held)) = noted {
             self.note_mirror(held, usize::from(!room));
         }
@@ -90,12 +93,14 @@ impl Plugin {
         if self.autosub.settings.retained == 0 {
             return;
         }
+        let now = self.clock.monotonic();
         let wanted = made.iter().filter(|(one, is_new)| wants_retained(one, *is_new, planned.connected, occasion));
         let jobs = wanted.map(|(one, _)| Job {
             address,
             id: planned.id.clone(),
             filter: one.filter.clone(),
             qos: one.options.qos,
+            made: now,
             after: None,
         });
         self.autosub.state.with(thread, |state| {
@@ -140,7 +145,12 @@ impl Plugin {
             let qos = |kept: &Kept| kept.qos.min(job.qos as u8);
             // Its list may say otherwise by now.
             session.made_to(&job.filter)?;
-            Some(messages.into_iter().filter(|(topic, kept)| reachable(qos(kept)) && may(topic)).collect::<Vec<_>>())
+            Some(
+                messages
+                    .into_iter()
+                    .filter(|(topic, kept)| kept.noted < job.made && reachable(qos(kept)) && may(topic))
+                    .collect::<Vec<_>>(),
+            )
         });
         let Some(Some(allowed)) = allowed else { return 0 };
         let until = self.clock.monotonic() + ON_ITS_WAY;
