@@ -496,6 +496,16 @@ impl Host {
         u16::try_from(number).ok().filter(|port| *port != 0)
     }
 
+    /// Returns how many subscriptions the client of this identifier has, where the broker can tell.
+    pub(crate) fn subscriptions_of(&self, _: &BrokerThread, id: &str) -> Option<c_int> {
+        let (find, count, id) = (self.client?, self.client_sub_count?, CString::new(id).ok()?);
+        // SAFETY: a C string that lives until the call returns; the client that is found lives as long as this callback.
+        unsafe {
+            let client = find(id.as_ptr());
+            (!client.is_null()).then(|| count(client))
+        }
+    }
+
     /// Makes a subscription for a client, or gives the one it has other options; nothing is called back.
     ///
     /// `options` are the quality of service and the bits of MQTT 5.0 section 3.8.3.1 without those of retain handling.

@@ -7,7 +7,8 @@
 //! a list says otherwise: its UNSUBSCRIBE is refused, and where it gives up a subscription of its own the list's takes its place.
 //!
 //! **2.1**: real subscriptions, made in CONNECT, which comes behind CONNACK and before anything else is read. Retained messages
-//! come from a [`mirror`], through [`retained`].
+//! come from a [`mirror`], through [`retained`]. Where the identifier's former session has just ended, the broker may take the
+//! subscription for one that the former has still, and make none: until it has forgotten that, the client gets copies ([`shadow`]).
 //! **2.0**: has no such function. Each message that a client publishes is copied to the owners of matching filters ([`copies`]),
 //! found by an [`index`], unless they have a subscription of their own for it.
 //! **1.x**: nothing; said once at the start.
@@ -44,11 +45,13 @@ mod index;
 mod mirror;
 mod reader;
 mod retained;
+mod shadow;
 
 use index::Index;
 use mirror::Mirror;
 use reader::Reader;
 use retained::{Job, Marks};
+use shadow::Shadowed;
 
 /// How many wills wait for the tick at most; further ones are not copied.
 const MAX_WILLS: usize = 1_000;
@@ -78,6 +81,7 @@ struct State {
     jobs: VecDeque<Job>,
     marks: Marks,
     wills: Vec<LastWords>,
+    shadowed: Vec<Shadowed>,
     copied: Copied,
 }
 
@@ -166,7 +170,7 @@ impl Autosub {
 
     /// Returns whether sessions that end leave something behind here.
     pub(super) fn has_index(&self) -> bool {
-        self.wanted && !self.real
+        self.wanted
     }
 
     pub(super) fn counters(&self) -> Arc<Counters> {
@@ -229,7 +233,7 @@ fn add(counter: &AtomicU64, more: usize) {
 impl Plugin {
     /// Returns whether the broker shall call us for each message that a client publishes.
     pub(crate) fn wants_messages(&self) -> bool {
-        self.autosub.wanted && (!self.autosub.real || self.autosub.settings.retained > 0)
+        self.autosub.wanted
     }
 
     /// Takes over how calls are started and ended.
@@ -264,6 +268,7 @@ impl Plugin {
             return false;
         }
         self.forget_left(thread);
+        self.leave_shadow(thread);
         let mut share = self.autosub.settings.per_tick;
         while share > 0 {
             let next = self.autosub.state.with(thread, |state| {
@@ -293,7 +298,7 @@ impl Plugin {
         }
         let steps = steps(&planned.before, &planned.after);
         let made = match self.autosub.real {
-            true => self.subscribe_really(thread, &planned, &steps, occasion),
+            true => self.subscribe_really(thread, address, &planned, &steps, occasion),
             false => self.enter_in_index(thread, address, &planned, &steps),
         };
         log::debug!(
@@ -357,10 +362,15 @@ impl Plugin {
     fn subscribe_really(
         &self,
         thread: &BrokerThread,
+        address: usize,
         planned: &Planned,
         steps: &[Step<'_>],
         occasion: Occasion,
     ) -> Vec<(Subscription, bool)> {
+        let mut held = host().subscriptions_of(thread, &planned.id);
+        // Only where a session begins can the former one of its identifier be in the way.
+        let begins = held == Some(0);
+        let mut shadowed = Vec::new();
         for step in steps {
             if let Step::Remove(one) = step {
                 host().unsubscribe(thread, &planned.id, &one.filter);
@@ -375,11 +385,22 @@ impl Plugin {
                 made.push((one.clone(), false));
                 continue;
             }
-            match host().subscribe(thread, &planned.id, &one.filter, options_of(one)) {
+            let result = host().subscribe(thread, &planned.id, &one.filter, options_of(one));
+            if begins && result != Subscribed::Failed {
+                let now = host().subscriptions_of(thread, &planned.id);
+                if std::mem::replace(&mut held, now) == now {
+                    shadowed.push(one.filter.clone());
+                }
+            }
+            match result {
+                Subscribed::Existed if begins => made.push((one.clone(), known.is_none())),
                 Subscribed::Made => made.push((one.clone(), known.is_none())),
                 Subscribed::Existed => made.push((one.clone(), false)),
                 Subscribed::Failed => add(&self.autosub.counters.failed, 1),
             }
+        }
+        if !shadowed.is_empty() {
+            self.enter_shadow(thread, Shadowed::new(address, &planned.id, shadowed));
         }
         made
     }
