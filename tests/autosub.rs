@@ -55,12 +55,22 @@ fn start(version: MosquittoVersion, options: &str) -> Stack {
     stack
 }
 
-/// Returns the topics of what arrives at `to` of messages to `topics`, behind what was on its way before.
+/// Returns the topics of what arrives at `to` of messages to `topics`.
 fn arrive(from: &mut RawClient, to: &mut RawClient, topics: &[&str]) -> Vec<String> {
-    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    until_end(from, to);
+    arrive_behind(from, to, topics)
+}
+
+/// Returns the same behind the topics of what was on its way before.
+fn arrive_behind(from: &mut RawClient, to: &mut RawClient, topics: &[&str]) -> Vec<String> {
     for topic in topics {
         assert!(publishes(from, topic));
     }
+    until_end(from, to)
+}
+
+fn until_end(from: &mut RawClient, to: &mut RawClient) -> Vec<String> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let last = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
     from.publish("end", last.as_bytes(), 1, false).unwrap();
     let mut all = Vec::new();
@@ -160,7 +170,7 @@ fn sessions_outlive_connections_at_each_quality_of_service(version: MosquittoVer
             bob.publish(topic, b"away", 2, false).unwrap();
         }
         let mut ann = stack.connect(&persistent);
-        assert_eq!(arrive(&mut bob, &mut ann, &["q1"]), ["q1", "q2", "q1"], "{protocol:?}");
+        assert_eq!(arrive_behind(&mut bob, &mut ann, &["q1"]), ["q1", "q2", "q1"], "{protocol:?}");
         ann.disconnect().unwrap();
         // A session that begins anew has nothing of the old one, and its subscriptions all the same.
         let mut ann = stack.connect(&connect(protocol, "ann", "kept"));
@@ -186,21 +196,21 @@ fn a_session_comes_back_after_its_list_has_changed(version: MosquittoVersion) {
         let mut ann = stack.connect(&persistent);
         assert_eq!(arrive(&mut bob, &mut ann, &["old", "stays"]), ["old", "stays"]);
         ann.disconnect().unwrap();
-        redis.list("user:{ann}", "new", "1");
         redis.unlist("user:{ann}", "old");
-        until("the change", SOON, || Ok((arrive(&mut bob, &mut probe, &["old", "new"]) == ["new"]).then_some(()))).unwrap();
+        redis.list("user:{ann}", "new", "1");
+        arrives(&mut bob, &mut probe, &["new"], &["new"]);
         // Made and taken while nobody was there to ask.
         for topic in ["old", "new", "stays"] {
             bob.publish(topic, b"away", 1, false).unwrap();
         }
         let mut ann = stack.connect(&persistent);
-        let away: Vec<_> = arrive(&mut bob, &mut ann, &["old", "new"]);
+        let away: Vec<_> = arrive_behind(&mut bob, &mut ann, &["old", "new"]);
         assert!(away.ends_with(&["new", "stays", "new"].map(str::to_owned)), "{protocol:?}: {away:?}");
         assert!(!away.contains(&"old".to_owned()), "{protocol:?}: {away:?}");
         ann.disconnect().unwrap();
-        redis.list("user:{ann}", "old", "1");
         redis.unlist("user:{ann}", "new");
-        until("it to be as before", SOON, || Ok((arrive(&mut bob, &mut probe, &["old", "new"]) == ["old"]).then_some(()))).unwrap();
+        redis.list("user:{ann}", "old", "1");
+        arrives(&mut bob, &mut probe, &["old", "new"], &["old"]);
         stack.connect(&connect(protocol, "ann", "kept")).disconnect().unwrap();
     }
 }
@@ -215,7 +225,7 @@ fn who_takes_over_gets_it_instead(version: MosquittoVersion) {
             if clean { connect } else { connect.persistent() }
         };
         let mut first = stack.connect(&kind());
-        assert_eq!(arrive(&mut bob, &mut first, &["mine"]), ["mine"]);
+        arrives(&mut bob, &mut first, &["mine"], &["mine"]);
         for _ in 0..5 {
             let mut next = stack.connect(&kind());
             first.closed(SOON).unwrap();
@@ -374,7 +384,9 @@ fn retained_messages_come_with_their_flag(version: MosquittoVersion) {
     redis.list("user:{ann}", "kept/a", "1,rh=1");
     let persistent = connect(Protocol::V5, "ann", "resumed").persistent();
     let mut ann = stack.connect(&persistent);
-    until("the list", SOON, || Ok((arrive(&mut bob, &mut ann, &["kept/a"]).contains(&"kept/a".to_owned())).then_some(()))).unwrap();
+    for _ in 0..3 {
+        arrives(&mut bob, &mut ann, &["kept/a"], &["kept/a"]);
+    }
     ann.disconnect().unwrap();
     let mut ann = stack.connect(&persistent);
     assert_eq!(arrive(&mut bob, &mut ann, &[]), [""; 0]);
@@ -423,10 +435,9 @@ fn the_reader_brings_what_was_retained_before(version: MosquittoVersion) {
 fn a_list_beyond_the_bound_is_cut_and_counted(version: MosquittoVersion) {
     let stack = start(version, "auth_opt_autosub_per_client 3\n");
     let redis = &stack.redis;
-    for filter in ["u/a", "u/b", "u/c", "u/d"] {
+    for filter in ["end", "u/a", "u/b", "u/c", "u/d"] {
         redis.list("user:{ann}", filter, "1");
     }
-    redis.list("client:{phone}", "end", "1");
     let mut bob = stack.client("bob", "bob");
     let mut ann = stack.client("ann", "phone");
     arrives(&mut bob, &mut ann, &["u/a", "u/b", "u/c", "u/d"], &["u/a", "u/b"]);
@@ -445,15 +456,17 @@ fn a_store_that_is_away_takes_nothing(version: MosquittoVersion) {
     let mut bob = stack.client("bob", "bob");
     let persistent = connect(Protocol::V5, "ann", "kept").persistent();
     let mut live = stack.client("ann", "live");
-    stack.connect(&persistent).disconnect().unwrap();
     let all = ["mine", "hers"];
+    let mut kept = stack.connect(&persistent);
+    arrives(&mut bob, &mut kept, &all, &all);
+    kept.disconnect().unwrap();
     assert_eq!(arrive(&mut bob, &mut live, &all), ["mine"]);
     stack.redis.crash().unwrap();
     until("the broker to notice", SOON, || Ok(stack.broker.log().contains("store can't be asked").then_some(()))).unwrap();
     assert_eq!(arrive(&mut bob, &mut live, &all), ["mine"]);
     // Who comes now is let in by what is known, with what is known.
     let mut back = stack.connect(&persistent);
-    assert!(arrive(&mut bob, &mut back, &all).ends_with(&["mine".to_owned(), "hers".to_owned()]));
+    assert_eq!(arrive(&mut bob, &mut back, &all), all);
     let mut other = stack.client("ann", "other");
     assert_eq!(arrive(&mut bob, &mut other, &all), ["mine"]);
     // It has lost its data, and that is no word about any list.
@@ -505,6 +518,11 @@ fn mount_points_stand_before_the_filters(version: MosquittoVersion) {
     let client = |user: &str| RawClient::connect(broker.port(), &connect(Protocol::V5, user, user)).unwrap();
     let (mut bob, mut ann) = (client("bob"), client("ann"));
     until("the lists", SOON, || Ok(broker.log().contains("client \"ann\" has 2 automatic").then_some(()))).unwrap();
+    if version == MosquittoVersion::V2_0_11 {
+        // This release sends copies with the mount point in their topics: a limit that the manual names.
+        assert!(publishes(&mut bob, "u/ann"));
+        return assert_eq!(ann.message(SOON).unwrap().unwrap().text().0, "dev/u/ann");
+    }
     assert_eq!(arrive(&mut bob, &mut ann, &["u/ann", "u/bob"]), ["u/ann"]);
 }
 

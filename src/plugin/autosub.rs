@@ -98,6 +98,8 @@ struct LastWords {
     payload: Vec<u8>,
     qos: u8,
     retain: bool,
+    /// When the broker asked about it.
+    at: Duration,
 }
 
 /// What has happened since the start.
@@ -435,7 +437,13 @@ impl Plugin {
             return;
         }
         let Ok(topic) = std::str::from_utf8(check.topic) else { return };
-        let words = LastWords { topic: topic.into(), payload: check.payload.to_vec(), qos: check.qos, retain: check.retain };
+        let words = LastWords {
+            topic: topic.into(),
+            payload: check.payload.to_vec(),
+            qos: check.qos,
+            retain: check.retain,
+            at: self.clock.monotonic(),
+        };
         self.autosub.state.with(thread, |state| {
             if state.wills.len() < MAX_WILLS {
                 state.wills.push(words);
@@ -449,7 +457,7 @@ impl Plugin {
         let wills = self.autosub.state.with(thread, |state| std::mem::take(&mut state.wills)).unwrap_or_default();
         for will in wills {
             if will.retain {
-                self.note_retained(thread, &will.topic, &will.payload, will.qos);
+                self.note_retained(thread, &will.topic, &will.payload, will.qos, will.at);
             }
             self.copy(thread, &will.topic, &will.payload, will.qos, None);
         }

@@ -143,7 +143,13 @@ impl Plugin {
             Audience::Subscribers => {
                 if publish(thread, &delivery, None) && delivery.push.retain {
                     // No event tells of what we publish.
-                    self.note_retained(thread, &delivery.push.topic, &delivery.push.payload, delivery.push.qos);
+                    self.note_retained(
+                        thread,
+                        &delivery.push.topic,
+                        &delivery.push.payload,
+                        delivery.push.qos,
+                        self.clock.monotonic(),
+                    );
                 }
                 if delivery.push.wants_result {
                     state.counts.push(Count { delivery, delivered: 0, queued: 0, ticks_left: TICKS_TO_COUNT });

@@ -507,6 +507,13 @@ impl Sessions {
         self.session_at(address).filter(|session| session.policy.client().as_str().as_bytes() == id).map(|_| address)
     }
 
+    /// Returns the session at `address`, if its identifier has not turned up elsewhere since.
+    pub(super) fn latest_at(&self, address: usize) -> Option<&Session> {
+        let session = self.session_at(address)?;
+        let latest = self.by_id.get(&self.ids.hash_one(session.policy.client().as_str().as_bytes()));
+        (latest == Some(&address)).then_some(session)
+    }
+
     /// Returns the session at `address`, to be changed in what decides nothing.
     pub(super) fn session_at_mut(&mut self, address: usize) -> Option<&mut Session> {
         self.by_address.get_mut(&address).map(|place| place.session.as_mut())

@@ -39,7 +39,7 @@ impl Plugin {
     pub(crate) fn message(&self, thread: &BrokerThread, message: &Message<'_>) -> Status {
         if let Ok(topic) = std::str::from_utf8(message.topic) {
             if message.retain {
-                self.note_retained(thread, topic, message.payload, message.qos);
+                self.note_retained(thread, topic, message.payload, message.qos, self.clock.monotonic());
             }
             self.copy(thread, topic, message.payload, message.qos, Some(message.client.handle()));
         }
@@ -113,7 +113,11 @@ impl Original<'_> {
     /// Adds those of `owners` who get a copy.
     fn find(&self, owners: &mut Owners, sessions: &Sessions, found: &mut Vec<(usize, u8)>) {
         let filter = owners.filter();
-        let wanted = |address: usize| Some((address, self.quality(address, sessions.session_at(address)?, filter)?));
+        // An identifier that was taken over is at its new address only.
+        let wanted = |address: usize| {
+            let session = sessions.latest_at(address)?;
+            Some((address, self.quality(address, session, filter)?))
+        };
         if !owners.is_share() {
             return found.extend(owners.addresses().filter_map(wanted));
         }

@@ -61,12 +61,11 @@ pub(super) struct Marks {
 }
 
 impl Plugin {
-    /// Notes what a topic retains from now on.
-    pub(in crate::plugin) fn note_retained(&self, thread: &BrokerThread, topic: &str, payload: &[u8], qos: u8) {
+    /// Notes what a topic retains from `now` on.
+    pub(in crate::plugin) fn note_retained(&self, thread: &BrokerThread, topic: &str, payload: &[u8], qos: u8, now: Duration) {
         if !self.autosub.wanted || self.autosub.settings.retained == 0 {
             return;
         }
-        let now = self.clock.monotonic();
         let noted = self.autosub.state.with(thread, |state| (state.mirror.note(topic, payload, qos, now), state.mirror.len()));
         if let Some((room, held)) = noted {
             self.note_mirror(held, usize::from(!room));
