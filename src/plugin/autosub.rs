@@ -369,6 +369,9 @@ impl Plugin {
         steps: &[Step<'_>],
         occasion: Occasion,
     ) -> Vec<(Subscription, bool)> {
+        if occasion == Occasion::Connect {
+            self.forget_shadow(thread, address);
+        }
         let mut held = host().subscriptions_of(thread, &planned.id);
         // Only where a session begins can the former one of its identifier be in the way.
         let begins = held == Some(0);

@@ -40,6 +40,15 @@ impl Plugin {
         });
     }
 
+    /// Forgets who was at `address` before.
+    pub(super) fn forget_shadow(&self, thread: &BrokerThread, address: usize) {
+        self.autosub.state.with(thread, |state| {
+            for one in state.shadowed.extract_if(.., |one| one.address == address) {
+                one.filters.iter().for_each(|filter| state.index.remove(filter, address));
+            }
+        });
+    }
+
     /// Tries again to subscribe those who get copies.
     pub(super) fn leave_shadow(&self, thread: &BrokerThread) {
         let waiting = self.autosub.state.with(thread, |state| std::mem::take(&mut state.shadowed)).unwrap_or_default();
@@ -62,7 +71,8 @@ impl Plugin {
     /// Returns whether the session has been subscribed now, or needs it no more.
     fn is_subscribed(&self, thread: &BrokerThread, address: usize, id: &str, filter: &str) -> bool {
         let options = self.sessions.with(thread, |sessions| {
-            let session = sessions.session_at(address).filter(|session| session.policy().client().as_str() == id)?;
+            // Whoever has taken the identifier over has a turn of its own.
+            let session = sessions.latest_at(address).filter(|session| session.policy().client().as_str() == id)?;
             session.made_to(filter).map(options_of)
         });
         let Some(Some(options)) = options else { return true };
