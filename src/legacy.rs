@@ -130,7 +130,7 @@ pub(crate) unsafe extern "C" fn mosquitto_auth_acl_check(
             (Some(plugin), Some(client), Some(topic), Some(thread)) => {
                 // SAFETY: as above; the message has as many readable bytes as it says, or none.
                 let payload = unsafe { payload(&*message) };
-                let status = plugin.acl(&thread, &AclCheck { client, topic, access, payload, qos: 0 });
+                let status = plugin.acl(&thread, &AclCheck { client, topic, access, payload, qos: 0, retain: false });
                 // There is no tick before 2.0.
                 plugin.catch_up(&thread);
                 status

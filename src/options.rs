@@ -60,6 +60,66 @@ impl std::fmt::Display for OptionError {
     }
 }
 
+/// What stands before the topics of clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mount {
+    /// Nothing.
+    #[default]
+    None,
+    /// The same for all.
+    All(String),
+    /// By the port that a client came through.
+    ByPort(Vec<(u16, String)>),
+}
+
+/// Where retained messages are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ReaderAddress {
+    /// A host with its port.
+    Tcp(String),
+    /// A socket of this machine.
+    Unix(std::path::PathBuf),
+}
+
+impl std::fmt::Display for ReaderAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(host) => f.write_str(host),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What is set about automatic subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AutosubSettings {
+    pub(crate) enabled: bool,
+    pub(crate) per_client: usize,
+    pub(crate) per_tick: usize,
+    pub(crate) mount: Mount,
+    pub(crate) retained: usize,
+    pub(crate) retained_bytes: usize,
+    pub(crate) reader: Option<ReaderAddress>,
+    pub(crate) copy_bytes: usize,
+    pub(crate) absence: Duration,
+}
+
+impl Default for AutosubSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            per_client: 1_000,
+            per_tick: 1_000,
+            mount: Mount::None,
+            retained: 10_000,
+            retained_bytes: 64 << 20,
+            reader: None,
+            copy_bytes: 256 << 20,
+            absence: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
 /// What to answer about users that the store doesn't know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum UnknownUsers {
@@ -98,6 +158,7 @@ pub(crate) struct Settings {
     pub(crate) presence_settings: PresenceSettings,
     pub(crate) hot: bool,
     pub(crate) hot_settings: HotSettings,
+    pub(crate) autosub: AutosubSettings,
     pub(crate) gate: GateSettings,
     pub(crate) service: ServiceSettings,
     pub(crate) jwt: JwtSettings,
@@ -138,6 +199,7 @@ impl Default for Settings {
             presence_settings: PresenceSettings::default(),
             hot: true,
             hot_settings: HotSettings::default(),
+            autosub: AutosubSettings::default(),
             gate: GateSettings::default(),
             service: ServiceSettings::default(),
             jwt: JwtSettings::default(),
@@ -223,6 +285,7 @@ impl Settings {
                 [settings.connect_timeout, settings.response_timeout],
                 (settings.offline_sessions, settings.report, settings.push, settings.push_settings.clone()),
                 (settings.presence, settings.presence_settings.clone()),
+                settings.autosub.clone(),
                 (settings.gate.directory.clone(), settings.gate.shield.clone(), settings.gate.credentials.clone()),
                 settings.service.clone(),
                 (settings.hot, settings.hot_settings.list, settings.hot_settings.interval),

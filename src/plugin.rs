@@ -14,11 +14,13 @@ use midge_store::node::{Fact, Life, Report};
 use midge_store::service::{Clock, Service};
 
 use crate::border::Status;
+use crate::events::Message;
 use crate::host::{BrokerCell, BrokerThread, Client, Level, forget_wake, host, leave_descriptors, prepare_wake};
 use crate::logger;
 use crate::options::{Given, OptionError, SETTINGS, Settings};
 
 mod access;
+mod autosub;
 mod changes;
 pub(crate) mod faults;
 mod hot;
@@ -32,6 +34,7 @@ mod sessions;
 mod traffic;
 mod waker;
 
+use autosub::Autosub;
 use changes::Pending;
 use hot::Hot;
 use load::Load;
@@ -72,6 +75,7 @@ pub(crate) struct Plugin {
     pushing: Pushing,
     presenting: Presenting,
     hot: Hot,
+    autosub: Autosub,
     traffic: Arc<Traffic>,
     _load: Load,
     busy: AtomicBool,
@@ -98,10 +102,13 @@ impl Plugin {
             log::warn!("{warning}");
         }
         let login = settings.login().map_err(|error| error.to_string())?;
-        let gate = Gate::new(settings.gate.clone(), login).map_err(|error| error.to_string())?;
+        let level = host().level();
+        let mut of_gate = settings.gate.clone();
+        // What nobody acts on is not read.
+        of_gate.directory.lists &= level > Level::Auth;
+        let gate = Gate::new(of_gate, login).map_err(|error| error.to_string())?;
         let gate = Arc::new(gate);
         let url = settings.store_url().map_err(|error| error.to_string())?;
-        let level = host().level();
         let load = Load::begin();
         let node = load.name(&settings.node_name());
         log::info!("{} loaded at level {level:?} as node \"{}\"; store {url}", env!("CARGO_PKG_VERSION"), Shown(&node));
@@ -117,8 +124,9 @@ impl Plugin {
         let service = Service::start_in(gate.clone(), backend, settings.service.clone(), clock, begin)
             .map_err(|error| format!("no thread: {error}"))?;
         let waker = Arc::new(Waker::default());
+        let autosub = Autosub::start(settings.autosub.clone(), level, load.is_first(), &waker)?;
         let reads_pushes = settings.push && level > Level::Auth && !url.is_directory();
-        if level == Level::Delayed || reads_pushes {
+        if level > Level::Auth {
             prepare_wake(thread);
             waker.start().map_err(|error| format!("no thread: {error}"))?;
         }
@@ -138,7 +146,15 @@ impl Plugin {
                 presenting = Presenting::start(&settings, &url, node.clone(), life.clone(), gate.clone())
                     .map_err(|error| format!("presence: {error}"))?;
             }
-            service.report(Report { node, life, collect: Self::reporting(&gate, &traffic, &pushing, &presenting, &hot, level) });
+            service.report(Report {
+                node,
+                life,
+                collect: Self::reporting(&gate, &traffic, &pushing, &presenting, &hot, &autosub, level),
+            });
+        }
+        let mut sessions = Sessions::new(settings.offline_sessions, level > Level::Auth, presenting.attendance());
+        if autosub.has_index() {
+            sessions.keep_left();
         }
         Ok(Self {
             given,
@@ -146,7 +162,7 @@ impl Plugin {
             gate,
             service: Arc::new(service),
             clock,
-            sessions: BrokerCell::new(Sessions::new(settings.offline_sessions, level > Level::Auth, presenting.attendance())),
+            sessions: BrokerCell::new(sessions),
             delayed: BrokerCell::new(Delayed::default()),
             exchanges: BrokerCell::new(Exchanges::default()),
             pending: BrokerCell::new(Pending::default()),
@@ -155,6 +171,7 @@ impl Plugin {
             pushing,
             presenting,
             hot,
+            autosub,
             traffic,
             _load: load,
             busy: AtomicBool::new(false),
@@ -169,9 +186,11 @@ impl Plugin {
         pushing: &Pushing,
         presenting: &Presenting,
         hot: &Hot,
+        autosub: &Autosub,
         level: Level,
     ) -> Collect {
         let (gate, traffic, pushes, hot) = (gate.clone(), traffic.clone(), pushing.counters(), hot.facts());
+        let autosub = autosub.counters();
         let attendance = presenting.attendance();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let collect = move || {
@@ -185,6 +204,9 @@ impl Plugin {
             facts.extend(traffic.facts(&gate, level, pushes.as_ref().map(|pushes| pushes())));
             facts.extend(attendance.iter().flat_map(presence::facts));
             facts.extend(hot());
+            if level > Level::Auth {
+                facts.extend(autosub.facts());
+            }
             facts
         };
         Box::new(collect)
@@ -192,7 +214,14 @@ impl Plugin {
 
     /// Returns whether the broker has to tell of each message.
     pub(crate) fn wants_messages(&self) -> bool {
-        self.hot.wants_messages()
+        self.hot.wants_messages() || self.autosub.wants_messages()
+    }
+
+    /// Takes notice of a message that a client or a bridge has published, and that goes on to subscribers.
+    pub(crate) fn message(&self, thread: &BrokerThread, message: &Message<'_>) -> Status {
+        self.count_message(thread, message);
+        self.copy_message(thread, message);
+        Status::SUCCESS
     }
 
     /// Ends all threads, and waits for them.
@@ -246,7 +275,7 @@ impl Plugin {
             self.traffic.clients(connected, entered);
         }
         self.show_hot(thread);
-        let pushes_wait = self.push_some(thread);
+        let pushes_wait = self.subscribe_some(thread) | self.push_some(thread);
         self.tell_missed(thread);
         if pushes_wait {
             self.waker.call();

@@ -13,6 +13,8 @@
 
 /// Rights from several places, and the broker's own doings.
 mod access;
+/// Clients that never subscribe.
+mod autosub;
 /// A store that fails over, freezes, or is away while a broker restarts.
 mod away;
 /// What Redis may hold that makes no sense.

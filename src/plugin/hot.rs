@@ -123,11 +123,12 @@ impl Hot {
         });
     }
 
-    fn delivered(&self, thread: &BrokerThread, topic: &[u8]) {
+    /// Counts deliveries of a topic.
+    pub(super) fn delivered(&self, thread: &BrokerThread, topic: &[u8], deliveries: u64) {
         let Some(topic) = std::str::from_utf8(topic).ok().and_then(|topic| TopicName::new(topic).ok()) else { return };
         self.counting.with(thread, |counting| {
             if let Some(counting) = counting {
-                counting.counter.delivered(topic, 1);
+                counting.counter.delivered(topic, deliveries);
             }
         });
     }
@@ -149,12 +150,11 @@ impl Hot {
 
 impl Plugin {
     /// Counts a message that a client or a bridge has published, and that goes on to subscribers.
-    pub(crate) fn message(&self, thread: &BrokerThread, message: &Message<'_>) -> Status {
+    pub(super) fn count_message(&self, thread: &BrokerThread, message: &Message<'_>) {
         // Not every broker ticks: 2.0.11 doesn't where each listener has its own plugin.
         let now = self.clock.monotonic();
         self.hot.published(thread, message, now);
         self.hot.collect(thread, now);
-        Status::SUCCESS
     }
 
     /// Counts what is permitted: deliveries, and where nothing else tells of them, publishes.
@@ -170,12 +170,12 @@ impl Plugin {
                 let away =
                     |sessions: &mut super::Sessions| sessions.session_at(handle).is_some_and(|session| !session.is_connected());
                 if self.sessions.with(thread, away) != Some(true) {
-                    self.hot.delivered(thread, check.topic);
+                    self.hot.delivered(thread, check.topic, 1);
                 }
             }
             Ok(abi::MIDGE_ACL_WRITE) if self.hot.by_permission => {
                 let AclCheck { client, topic, payload, .. } = *check;
-                self.message(thread, &Message { client, topic, payload, qos: 0 });
+                self.count_message(thread, &Message { client, topic, payload, qos: 0, retain: false });
             }
             _ => {}
         }

@@ -143,13 +143,21 @@ impl Plugin {
         match &delivery.push.audience {
             Audience::Subscribers if !self.pushing.first => outcomes.push(outcome(&delivery, 0, 0)),
             Audience::Subscribers => {
+                let mut copies = 0;
                 if publish(thread, &delivery, None) {
                     self.hot.pushed(thread, &delivery.push.topic, delivery.push.payload.len(), 0);
+                    if delivery.push.retain {
+                        // No event tells of what we publish.
+                        let push = &delivery.push;
+                        self.note_retained(thread, &push.topic, &push.payload, push.qos, self.clock.monotonic());
+                    }
+                    // Nor does one tell us to copy it.
+                    copies = self.copy(thread, &delivery.push.topic, &delivery.push.payload, delivery.push.qos, None);
                 }
                 if delivery.push.wants_result {
-                    state.counts.push(Count { delivery, delivered: 0, queued: 0, ticks_left: TICKS_TO_COUNT });
+                    state.counts.push(Count { delivery, delivered: copies, queued: 0, ticks_left: TICKS_TO_COUNT });
                 } else {
-                    outcomes.push(outcome(&delivery, 0, 0));
+                    outcomes.push(outcome(&delivery, copies, 0));
                 }
             }
             _ => {
