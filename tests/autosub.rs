@@ -29,6 +29,7 @@ on_every_broker!(
     mount_points_stand_before_the_filters,
     one_of_a_share_gets_it,
     who_switches_it_off_has_none,
+    pushes_reach_who_never_subscribed,
 );
 
 /// Writes lists, as an application would.
@@ -538,6 +539,15 @@ fn one_of_a_share_gets_it(version: MosquittoVersion) {
     let counts: Vec<usize> = workers.iter_mut().map(|worker| before(worker, "end").len()).collect();
     assert_eq!(counts.iter().sum::<usize>(), 9, "{counts:?}");
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+}
+
+fn pushes_reach_who_never_subscribed(version: MosquittoVersion) {
+    let stack = start(version, "");
+    stack.redis.list("user:{ann}", "news/#", "1");
+    let mut ann = stack.client("ann", "phone");
+    stack.redis.run(&["XADD", "midge:push", "*", "topic", "news/today", "payload", "pushed"]);
+    let message = ann.message(SOON).unwrap().expect("a push");
+    assert_eq!(message.text(), ("news/today".to_owned(), "pushed".to_owned()));
 }
 
 fn who_switches_it_off_has_none(version: MosquittoVersion) {

@@ -1,6 +1,7 @@
 //! The one table of settings.
 //!
 //! Options, the TOML file, the reference page and the messages about wrong values all come from it.
+//! This file is long: it has a row for each setting, and nothing else of weight.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Whose automatic subscriptions match a topic, for brokers that have no such subscriptions.
+//! Whose automatic subscriptions match a topic, before Mosquitto 2.1.
 //!
 //! A tree of levels, so that a message costs its depth and the owners it goes to, however many filters there are.
 

@@ -1,4 +1,4 @@
-//! The broker's retained messages, as far as they are known and have room.
+//! The broker's retained messages, as far as there is room.
 //!
 //! No function of the broker gives them out. What clients publish and what we publish is noted as it happens; what was there
 //! before, a reader brings once. A message without room is not kept: its topic then has none here, never an old one.

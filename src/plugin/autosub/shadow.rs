@@ -1,4 +1,4 @@
-//! Subscriptions that a session which has just ended keeps the broker from making.
+//! Subscriptions that an ended session keeps from being made.
 //!
 //! Mosquitto 2.1 frees an ended session in the next pass of its loop. Until then a new session of the same identifier that
 //! subscribes to the same filter counts as subscribed, by the identifier alone, and gets nothing. So the count of its
