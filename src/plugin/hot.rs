@@ -125,9 +125,11 @@ impl Hot {
 
     /// Counts deliveries of a topic.
     pub(super) fn delivered(&self, thread: &BrokerThread, topic: &[u8], deliveries: u64) {
-        let Some(topic) = std::str::from_utf8(topic).ok().and_then(|topic| TopicName::new(topic).ok()) else { return };
         self.counting.with(thread, |counting| {
-            if let Some(counting) = counting {
+            let Some(counting) = counting else { return };
+            if !counting.counter.delivered_of_last(topic, deliveries)
+                && let Some(topic) = std::str::from_utf8(topic).ok().and_then(|topic| TopicName::new(topic).ok())
+            {
                 counting.counter.delivered(topic, deliveries);
             }
         });

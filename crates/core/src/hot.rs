@@ -53,7 +53,7 @@
 //! So nothing counts twice. What a store that is away costs is the buckets that leave their windows meanwhile,
 //! and topics that leave the table, which [`Ledger::dropped`] counts; memory stays what it was.
 //! A store that comes back empty is given what this run of the node still knows of each window.
-//! A crash of the node costs what was not flushed: a second of the window of a minute, 5 seconds of an hour, 30 of a day, 60 of a week,
+//! A crash of the node costs what was not flushed: a second of the window of a minute, 2 of an hour, 5 of a day, 10 of a week,
 //! and a second more for the tallies; [`Ledger::take_all`] before a stop leaves nothing.
 //!
 //! # A query

@@ -121,15 +121,18 @@ impl Counter {
         if topic.is_reserved() {
             return;
         }
-        match self.last.filter(|last| self.tally.table.name(*last) == topic.as_str().as_bytes()) {
-            Some(last) => {
-                self.tally.table.add_at(last, [0, 0, deliveries]);
-                self.count_total([0, 0, deliveries]);
-            }
-            None => {
-                self.add(topic, [0, 0, deliveries]);
-            }
+        if !self.delivered_of_last(topic.as_str().as_bytes(), deliveries) {
+            self.add(topic, [0, 0, deliveries]);
         }
+    }
+
+    /// Counts deliveries if `topic` is that of the last publish, and returns whether it is: nothing has to be known of it but its bytes.
+    #[inline]
+    pub fn delivered_of_last(&mut self, topic: &[u8], deliveries: u64) -> bool {
+        let Some(last) = self.last.filter(|last| self.tally.table.name(*last) == topic) else { return false };
+        self.tally.table.add_at(last, [0, 0, deliveries]);
+        self.count_total([0, 0, deliveries]);
+        true
     }
 
     /// Goes on counting into `next`, which has to be empty, and returns what was counted until now.

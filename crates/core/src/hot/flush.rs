@@ -63,8 +63,8 @@ pub struct BucketIncrements {
 impl Ledger {
     /// Takes what has to go to the store at `unix`: one [`Part`] for each metric that changed.
     ///
-    /// To be called once a second. The window of a minute is flushed each time, that of an hour every 5 seconds,
-    /// of 24 hours every 30, of 7 days every 60; a crash loses as much of each.
+    /// To be called once a second. The window of a minute is flushed each time, that of an hour every 2 seconds,
+    /// of 24 hours every 5, of 7 days every 10; a crash loses as much of each.
     /// At most 16 times the ledger's capacity of increments are taken; more follow the next time.
     pub fn take(&mut self, unix: u64) -> Vec<Part> {
         self.take_due(|ring| unix < ring.flushed_unix || unix - ring.flushed_unix >= ring.window.flush_seconds(), unix)

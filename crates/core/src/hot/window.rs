@@ -152,9 +152,9 @@ impl Window {
     pub fn flush_seconds(self) -> u64 {
         match self {
             Self::Minute => 1,
-            Self::Hour => 5,
-            Self::Day => 30,
-            Self::Week => 60,
+            Self::Hour => 2,
+            Self::Day => 5,
+            Self::Week => 10,
         }
     }
 
