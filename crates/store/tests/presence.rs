@@ -136,7 +136,7 @@ fn a_key_of_another_type_costs_that_user_alone() {
     attendance.online(who(Some("ann"), 1), 1);
     attendance.online(who(Some("bob"), 2), 1);
     shows(&redis, "midge:online:{bob}", 1);
-    until("it to be counted", SOON, || Ok((attendance.counters().refused == 1).then_some(()))).unwrap();
+    until("it to be counted", SOON, || Ok((attendance.counters().refused > 0).then_some(()))).unwrap();
     assert_eq!(redis.cli(&["GET", "midge:online:{ann}"]).unwrap(), "x");
 }
 

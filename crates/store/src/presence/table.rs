@@ -3,15 +3,18 @@
 //! The difference is what has to be written. A client has at most one place here, however often it comes and goes.
 //! A connection that begins and ends between two writings is told of as long as there is room for such, and then counted only.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use super::{Change, Who};
 
 /// How many changes by connections that were over before they were told may wait.
 const MAX_BRIEF: usize = 20_000;
+/// How many places are looked at for each change that is taken, while all are told again; the body waits meanwhile.
+const LOOKS: usize = 8;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Place {
+    who: Who,
     /// Since when the client is connected.
     now: Option<u64>,
     /// What the store was told of that, and has, unless it lost it.
@@ -20,13 +23,23 @@ struct Place {
     gone: u64,
 }
 
+/// Room for a place. It stands in the line of those to be written once at most, whoever has it.
+#[derive(Clone, Debug, Default)]
+struct Room {
+    place: Option<Place>,
+    due: bool,
+}
+
 /// All clients that are connected, or that the store has yet to be told are not.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    places: HashMap<Who, Place>,
-    /// Whose place differs from the store, each once.
-    due: VecDeque<Who>,
-    is_due: HashSet<Who>,
+    numbers: HashMap<Who, usize>,
+    rooms: Vec<Room>,
+    free: Vec<usize>,
+    /// Rooms whose place differs from the store, and perhaps some that are empty by now.
+    due: VecDeque<usize>,
+    /// From which room on all have to be told again.
+    again_from: Option<usize>,
     brief: VecDeque<Change>,
     stored: usize,
     skipped: u64,
@@ -34,18 +47,22 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn online(&mut self, who: Who, since: u64) {
-        self.places.entry(who.clone()).or_default().now = Some(since);
-        self.queue(who);
+        let number = self.number(who);
+        if let Some(place) = &mut self.rooms[number].place {
+            place.now = Some(since);
+        }
+        self.queue(number);
     }
 
     pub(super) fn offline(&mut self, who: &Who, since: u64, until: u64) {
-        let Some(place) = self.places.get_mut(who).filter(|place| place.now == Some(since)) else { return };
+        let Some(number) = self.numbers.get(who).copied() else { return };
+        let Some(place) = self.rooms[number].place.as_mut().filter(|place| place.now == Some(since)) else { return };
         place.now = None;
         place.gone = until;
         if place.stored.is_some() {
-            return self.queue(who.clone());
+            return self.queue(number);
         }
-        self.places.remove(who);
+        self.remove(number);
         if self.brief.len() + 2 > MAX_BRIEF {
             self.skipped += 1;
             return;
@@ -57,7 +74,12 @@ impl Table {
 
     /// Ends all connections.
     pub(super) fn all_gone(&mut self, until: u64) {
-        let connected: Vec<(Who, u64)> = self.places.iter().filter_map(|(who, place)| Some((who.clone(), place.now?))).collect();
+        let connected: Vec<(Who, u64)> = self
+            .rooms
+            .iter()
+            .filter_map(|room| room.place.as_ref())
+            .filter_map(|place| Some((place.who.clone(), place.now?)))
+            .collect();
         for (who, since) in connected {
             self.offline(&who, since, until);
         }
@@ -65,8 +87,7 @@ impl Table {
 
     /// Has the store told of all clients again.
     pub(super) fn everything(&mut self) {
-        let all: Vec<Who> = self.places.keys().cloned().collect();
-        all.into_iter().for_each(|who| self.queue(who));
+        self.again_from = Some(0).filter(|_| !self.rooms.is_empty());
     }
 
     /// Takes what has to be written next, `most` changes at most, and counts it as written.
@@ -74,59 +95,75 @@ impl Table {
         let brief = self.brief.len().min(most);
         let mut changes: Vec<Change> = self.brief.drain(..brief).collect();
         while changes.len() < most
-            && let Some(who) = self.due.pop_front()
+            && let Some(number) = self.due.pop_front()
         {
-            self.is_due.remove(&who);
-            let Some(place) = self.places.get_mut(&who) else { continue };
-            match (place.now, place.stored) {
-                (Some(since), before) => {
-                    self.stored += usize::from(before.is_none());
-                    place.stored = Some(since);
-                    changes.push(Change::Online { who, since });
-                }
-                (None, Some(since)) => {
-                    let until = place.gone;
-                    self.stored -= 1;
-                    self.places.remove(&who);
-                    changes.push(Change::Offline { who, since, until, lost: false });
-                }
-                (None, None) => {
-                    self.places.remove(&who);
-                }
-            }
+            self.rooms[number].due = false;
+            changes.extend(self.settle(number));
+        }
+        let mut looks = most.saturating_mul(LOOKS);
+        while changes.len() < most
+            && looks > 0
+            && let Some(number) = self.again_from
+        {
+            looks -= 1;
+            self.again_from = Some(number + 1).filter(|next| *next < self.rooms.len());
+            changes.extend(self.settle(number));
         }
         changes
+    }
+
+    /// Counts a place as written, and returns how to write it.
+    fn settle(&mut self, number: usize) -> Option<Change> {
+        let place = self.rooms[number].place.as_mut()?;
+        let who = place.who.clone();
+        match (place.now, place.stored) {
+            (Some(since), before) => {
+                self.stored += usize::from(before.is_none());
+                place.stored = Some(since);
+                Some(Change::Online { who, since })
+            }
+            (None, Some(since)) => {
+                let until = place.gone;
+                self.stored -= 1;
+                self.remove(number);
+                Some(Change::Offline { who, since, until, lost: false })
+            }
+            (None, None) => {
+                self.remove(number);
+                None
+            }
+        }
     }
 
     /// Gives back a change that was taken and perhaps not written.
     pub(super) fn give_back(&mut self, change: Change) {
         match change {
-            Change::Online { who, since } if self.places.contains_key(&who) => {
-                debug_assert!(since > 0);
-                self.queue(who);
+            // Where it has no place it was a brief one, whose end comes back as well.
+            Change::Online { who, .. } => {
+                if let Some(number) = self.numbers.get(&who).copied() {
+                    self.queue(number);
+                }
             }
             Change::Offline { who, since, until, .. } => {
-                let place = self.places.entry(who.clone()).or_default();
-                if place.stored.is_none() {
+                let number = self.number(who);
+                if let Some(place) = self.rooms[number].place.as_mut().filter(|place| place.stored.is_none()) {
                     place.stored = Some(since);
                     place.gone = until;
                     self.stored += 1;
                 }
-                self.queue(who);
+                self.queue(number);
             }
-            // That of a brief connection, whose end comes back as well.
-            Change::Online { .. } => {}
         }
     }
 
     /// Returns whether the client is connected, or the store has still to hear that it isn't.
     pub(super) fn has(&self, who: &Who) -> bool {
-        self.places.contains_key(who)
+        self.numbers.contains_key(who)
     }
 
     /// Returns whether there is nothing to be written.
     pub(super) fn is_idle(&self) -> bool {
-        self.due.is_empty() && self.brief.is_empty()
+        self.due.is_empty() && self.brief.is_empty() && self.again_from.is_none()
     }
 
     /// Returns for how many clients the store was told that they are connected.
@@ -135,16 +172,37 @@ impl Table {
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.due.len() + self.brief.len()
+        self.due.len() + self.brief.len() + self.again_from.map_or(0, |from| self.rooms.len() - from)
     }
 
     pub(super) fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    fn queue(&mut self, who: Who) {
-        if self.is_due.insert(who.clone()) {
-            self.due.push_back(who);
+    /// Returns the number of a client's place, a new one where it has none.
+    fn number(&mut self, who: Who) -> usize {
+        if let Some(number) = self.numbers.get(&who) {
+            return *number;
+        }
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.rooms.push(Room::default());
+            self.rooms.len() - 1
+        });
+        self.numbers.insert(who.clone(), number);
+        self.rooms[number].place = Some(Place { who, now: None, stored: None, gone: 0 });
+        number
+    }
+
+    fn remove(&mut self, number: usize) {
+        if let Some(place) = self.rooms[number].place.take() {
+            self.numbers.remove(&place.who);
+            self.free.push(number);
+        }
+    }
+
+    fn queue(&mut self, number: usize) {
+        if !std::mem::replace(&mut self.rooms[number].due, true) {
+            self.due.push_back(number);
         }
     }
 }
@@ -221,16 +279,16 @@ mod tests {
                         table.everything();
                     }
                 }
-                prop_assert!(table.stored() <= table.places.len());
+                prop_assert!(table.stored() <= table.numbers.len() && table.due.len() <= table.rooms.len() && table.rooms.len() <= 5);
             }
             while !table.is_idle() {
                 table.take(3).iter().for_each(|change| store = written(std::mem::take(&mut store), change));
             }
             prop_assert_eq!(&store, &live);
-            prop_assert_eq!((table.stored(), table.places.len()), (live.len(), live.len()));
+            prop_assert_eq!((table.stored(), table.numbers.len()), (live.len(), live.len()));
             table.all_gone(1_000);
             table.take(usize::MAX).iter().for_each(|change| store = written(std::mem::take(&mut store), change));
-            prop_assert!(store.is_empty() && table.places.is_empty() && table.stored() == 0);
+            prop_assert!(store.is_empty() && table.numbers.is_empty() && table.stored() == 0);
         }
     }
 
