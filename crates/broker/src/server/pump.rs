@@ -1,4 +1,4 @@
-//! Carries pushes from the store to the engine, and what became of them back.
+//! Carries pushes from the store to the engine.
 //!
 //! One loop does it for all. A push is told to be done only when what it caused is on disk, on all loops: killed before that,
 //! the server finds it in the store once more. A turn spends a bounded time on it, and so many are under way at most.
@@ -75,7 +75,7 @@ impl Pump {
 
     /// Passes on a turn's share of pushes.
     pub(super) fn pass_on(&mut self, shard: &mut Shard, clock: &Clock, turn: &Turn<'_>) {
-        let end = turn.now.monotonic + SHARE;
+        let end = clock.now().monotonic + SHARE;
         while self.is_due() && clock.now().monotonic < end {
             // Few at a time: what is taken is passed on in this turn.
             let room = UNDER_WAY - self.under_way.len();

@@ -65,7 +65,7 @@ fn kicks_and_bans_end_connections_and_explain_says_so() {
         let (mut tablet, code) = connect(server, "tablet");
         assert_eq!(code, 0);
         server.ok(&["ban", "add", "client:tablet", "--reason", "lost"]);
-        assert_eq!(tablet.closed(SOON).unwrap(), Some(0x8a), "banned, MQTT 5.0 section 2.4");
+        assert_eq!(tablet.closed(SOON).unwrap(), Some(0x98), "administrative action, MQTT 5.0 section 3.14.2.1");
         assert_eq!(connect(server, "tablet").1, 0x8a);
         let (_, said) = answer(&["--user", "alice", "--client", "tablet", "receive", "inbox/x"]);
         assert!(said.contains("lost"), "{said}");
@@ -80,6 +80,6 @@ fn kicks_and_bans_end_connections_and_explain_says_so() {
         })
         .unwrap();
         server.ok(&["user", "remove", "alice"]);
-        phone.process().wait_log("not authorised", SOON).unwrap();
+        phone.process().wait_log("DISCONNECT (135)", SOON).unwrap();
     });
 }

@@ -1,12 +1,12 @@
-//! Nothing that is pushed is lost, on whichever server its client is.
+//! Nothing that is pushed is lost.
 //!
 //! Real servers, real subscribers, and processes that are killed in the middle.
 
 use std::time::Duration;
 
 use midge_testkit::{
-    Connect, Message, Mosquitto, MosquittoSub, MosquittoVersion, Protocol, RawClient, RedisCluster, RedisServer, RedisVersion,
-    until,
+    Connect, Message, Mosquitto, MosquittoSub, MosquittoVersion, Protocol, RawClient, RedisCluster, RedisSentinel, RedisServer,
+    RedisVersion, until,
 };
 
 use crate::running::{Running, SOON};
@@ -132,16 +132,37 @@ fn a_redis_that_goes_away_in_the_middle_loses_nothing() {
     server.stop();
 }
 
+/// Pushes to a client of `server` by name, in each way.
+fn push_by_name(server: &Running, id: &str) {
+    for audience in ["--user=alice", "--client=phone", "--all"] {
+        let told = server.ok(&["push", "--wait", &format!("--id={audience}{id}"), audience, "inbox/x", "hello"]);
+        assert!(told.contains("delivered to 1, queued for 0"), "{audience}: {told}");
+    }
+}
+
 #[test]
 fn a_cluster_carries_pushes() {
     let cluster = RedisCluster::start(RedisVersion::Redis7).unwrap();
     let server = Running::over(&format!("redis+cluster://127.0.0.1:{}", cluster.nodes[0].port()), "one");
     server.user("alice", &[], &[("inbox/#", "rs")]);
     let _phone = server.listen("alice", "phone", "inbox/none");
-    for audience in ["--user=alice", "--client=phone", "--all"] {
-        let told = server.ok(&["push", "--wait", &format!("--id={audience}"), audience, "inbox/x", "hello"]);
-        assert!(told.contains("delivered to 1, queued for 0"), "{audience}: {told}");
-    }
+    push_by_name(&server, "");
+}
+
+#[test]
+fn pushes_go_on_with_the_master_that_sentinel_names() {
+    let mut group = RedisSentinel::start(RedisVersion::Redis7, 1).unwrap();
+    let server = Running::over(&format!("redis+sentinel://127.0.0.1:{}/{}", group.ports()[0], RedisSentinel::NAME), "one");
+    server.user("alice", &[], &[("inbox/#", "rs")]);
+    let _phone = server.listen("alice", "phone", "inbox/none");
+    push_by_name(&server, "before");
+    group.fail_over().unwrap();
+    until("pushes by the new master", SOON, || {
+        let told = server.midge(&["push", "--wait=2s", "--client", "phone", "inbox/x", "hello"]);
+        Ok(told.out.contains("delivered to 1").then_some(()))
+    })
+    .unwrap();
+    push_by_name(&server, "after");
 }
 
 fn next(client: &mut RawClient) -> Message {

@@ -88,7 +88,7 @@ impl Shard {
             let Some(push) = self.pushing.queue.pop_front() else { return };
             looks -= 1;
             let rest = match push.stage {
-                Stage::Begin { token } => self.begin_push(push, token, turn),
+                Stage::Begin { token } => self.begin_push(&push, token, turn),
                 Stage::Here { .. } => self.push_on(push, &mut looks, turn),
             };
             if let Some(rest) = rest {
@@ -106,7 +106,7 @@ impl Shard {
     }
 
     /// Tells the loops that have a part in a push; returns this one's own.
-    fn begin_push(&mut self, push: Push, token: u64, turn: &Turn<'_>) -> Option<Push> {
+    fn begin_push(&mut self, push: &Push, token: u64, turn: &Turn<'_>) -> Option<Push> {
         let then = Then::Pushed(token, Reach::default());
         let loops = self.place.loops;
         let concerned = match &*push.audience {

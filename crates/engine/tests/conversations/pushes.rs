@@ -1,4 +1,4 @@
-//! Pushes reach those who are named, and their end is told once they are safe.
+//! Pushes reach those who are named, and then are told of.
 
 use midge_engine::limits::Settings;
 

@@ -76,9 +76,11 @@ fn step(server: &mut Server, line: &str, context: &dyn std::fmt::Display) {
             let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal digits"));
             server.send_bytes(name, &bytes.collect::<Vec<_>>());
         }
-        ["join", client, group] => server.denials.join(client, group),
+        ["join", client, group] => {
+            server.denials.members.insert((client.to_owned(), group.to_owned()));
+        }
         [what @ ("forget" | "know")] => {
-            server.denials.know_sessions(what == "know");
+            server.denials.unknown = what == "forget";
             server.settle();
         }
         ["push", token, audience, topic, payload, ref options @ ..] => {

@@ -22,9 +22,10 @@ use midge_mqtt::{Connect, Decoded, Packet, Peer, ProtocolVersion, ReasonCode, Ru
 #[derive(Debug, Default)]
 pub(crate) struct Denials {
     denied: BTreeSet<(String, char, String)>,
-    members: BTreeSet<(String, String)>,
+    /// Clients and their groups.
+    pub(crate) members: BTreeSet<(String, String)>,
     /// Whether it isn't known whose the sessions are.
-    unknown: bool,
+    pub(crate) unknown: bool,
 }
 
 impl Denials {
@@ -35,14 +36,6 @@ impl Denials {
         } else {
             self.denied.remove(&key)
         };
-    }
-
-    pub(crate) fn join(&mut self, client: &str, group: &str) {
-        self.members.insert((client.to_owned(), group.to_owned()));
-    }
-
-    pub(crate) fn know_sessions(&mut self, known: bool) {
-        self.unknown = !known;
     }
 
     pub(crate) fn denies(&self, client: &str, letter: char, topic: &str) -> bool {
