@@ -11,7 +11,7 @@ use midge_store::hot::HotLog;
 
 use crate::failure::Answer;
 use crate::output::Output;
-use crate::records::open_backend;
+use crate::records::open_hot;
 
 /// What to show.
 #[derive(Debug, Args)]
@@ -49,8 +49,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 impl HotCommand {
     pub(crate) fn run(&self, url: &str, prefix: &str, output: &mut Output) -> Result<Answer> {
-        let (backend, _) = open_backend(url, prefix)?;
-        let mut log = backend.hot()?;
+        let mut log = open_hot(url, prefix)?;
         loop {
             self.show(log.as_mut(), output)?;
             if !self.watch {

@@ -12,6 +12,7 @@ use midge_broker::config::default_data_directory;
 use midge_broker::control::{Client, SOCKET};
 use midge_core::entry::{Entry, Fields};
 use midge_core::key::{Key, KeySpace};
+use midge_store::hot::HotLog;
 use midge_store::push::PushWriter;
 use midge_store::{KeyKind, Store, StoreError, StoreSettings, StoreUrl, Write, Written};
 
@@ -149,6 +150,15 @@ pub(crate) fn open_pushes(url: &str, prefix: &str) -> Result<Box<dyn PushWriter>
         return Ok(Box::new(client));
     }
     Ok(midge_store::open(&url, &settings)?.pushes()?)
+}
+
+/// Opens the way to counts of topics in the store at `url`.
+///
+/// # Errors
+/// As [`Records::open`], or the store has none.
+pub(crate) fn open_hot(url: &str, prefix: &str) -> Result<Box<dyn HotLog>> {
+    let (url, settings) = parse(url, prefix)?;
+    Ok(midge_store::open(&url, &settings)?.hot()?)
 }
 
 fn parse(url: &str, prefix: &str) -> Result<(StoreUrl, StoreSettings)> {

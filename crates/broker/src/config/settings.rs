@@ -2,6 +2,7 @@
 //!
 //! The file, the variables, the reference page and the messages about wrong values all come from it.
 
+mod functions;
 mod limits;
 mod listener;
 mod place;
@@ -21,12 +22,13 @@ use super::{Connections, Journal, Log, LogFormat, Users};
 pub(super) use listener::{Draft as ListenerDraft, LISTENER};
 
 /// All settings but those of listeners.
-pub(super) const SECTIONS: [Section<Draft>; 10] = [
+pub(super) const SECTIONS: [Section<Draft>; 11] = [
     Section { title: "Server", settings: place::SERVER },
     Section { title: "Connections", settings: limits::CONNECTIONS },
     Section { title: "Messages and sessions", settings: limits::ENGINE },
     Section { title: "Journal", settings: place::JOURNAL },
     Section { title: "Store", settings: place::STORE },
+    Section { title: "Automatic subscriptions", settings: functions::AUTOSUB },
     Section { title: "Pushes", settings: place::PUSHES },
     Section { title: "Users", settings: users::USERS },
     Section { title: "Tokens", settings: users::TOKENS },
@@ -35,18 +37,10 @@ pub(super) const SECTIONS: [Section<Draft>; 10] = [
 ];
 
 /// The plugin's options that mean nothing here, and why.
-pub(super) const PLUGIN_ONLY: [(&str, &str); 24] = [
+pub(super) const PLUGIN_ONLY: [(&str, &str); 23] = [
     ("config", "this is the file itself"),
     ("delayed_login", "logins never hold anything up here"),
     ("login_deadline", "no thread waits for a login here"),
-    ("push", "pushes reach the plugin's clients only"),
-    ("push_queue", "pushes reach the plugin's clients only"),
-    ("push_queue_bytes", "pushes reach the plugin's clients only"),
-    ("push_backlog", "pushes reach the plugin's clients only"),
-    ("push_absence", "pushes reach the plugin's clients only"),
-    ("push_id_ttl", "pushes reach the plugin's clients only"),
-    ("push_dead_letters", "pushes reach the plugin's clients only"),
-    ("report", "a server always says how it is"),
     ("presence", "who is online is shown by the plugin only"),
     ("presence_events", "who is online is shown by the plugin only"),
     ("presence_seen", "who is online is shown by the plugin only"),
@@ -58,6 +52,13 @@ pub(super) const PLUGIN_ONLY: [(&str, &str); 24] = [
     ("hot_patterns", "topics are counted by the plugin only"),
     ("hot_list", "topics are counted by the plugin only"),
     ("hot_interval", "topics are counted by the plugin only"),
+    ("autosub_per_tick", "there are no ticks here"),
+    ("autosub_mount_point", "listeners have no mount points here"),
+    ("autosub_retained", "the broker has the retained messages itself"),
+    ("autosub_retained_bytes", "the broker has the retained messages itself"),
+    ("autosub_reader", "the broker has the retained messages itself"),
+    ("autosub_copy_bytes", "nothing is copied here"),
+    ("autosub_absence", "sessions are the broker's own here"),
     ("offline_sessions", "sessions are the broker's own here: max_sessions bounds them"),
     ("unknown_users", "nobody else decides about them here"),
 ];

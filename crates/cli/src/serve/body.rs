@@ -102,7 +102,7 @@ fn mind_settings(config: &Config) -> Result<mind::Settings> {
         login: config.users.login(Anonymous::Deny).map_err(|error| anyhow!(error))?,
         service: config.users.service.clone(),
         doors: doors(config),
-        ..mind::Settings::default()
+        max_automatic: config.users.max_automatic,
     })
 }
 
