@@ -8,6 +8,7 @@ use midge_core::name::{GroupName, Username};
 use midge_core::time::Now;
 use midge_core::topic::TopicName;
 
+use crate::message::Publication;
 use crate::shard::{ConnectionId, SessionId};
 use crate::tree::SubscriptionFilter;
 
@@ -58,6 +59,21 @@ pub trait Permissions {
     /// Takes notice of a message that a client published: its size in bytes and to how many sessions of this loop it went.
     fn published(&self, client: &Client<'_>, topic: TopicName<'_>, bytes: usize, deliveries: usize) {
         let _ = (client, topic, bytes, deliveries);
+    }
+
+    /// Takes notice of a message that was pushed to subscribers: the same.
+    fn pushed(&self, topic: TopicName<'_>, bytes: usize, deliveries: usize) {
+        let _ = (topic, bytes, deliveries);
+    }
+
+    /// Takes notice of to how many sessions of this loop a message went that another loop was told of first.
+    fn delivered(&self, topic: TopicName<'_>, deliveries: usize) {
+        let _ = (topic, deliveries);
+    }
+
+    /// Takes notice of a message that is kept for a client that is away.
+    fn missed(&self, client: &Client<'_>, message: &Publication<'_>) {
+        let _ = (client, message);
     }
 }
 

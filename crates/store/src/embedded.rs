@@ -1,9 +1,10 @@
 //! A store in a directory, for those who need no Redis.
 //!
 //! One process has it at a time; all connections in it share one database. What was answered is on disk,
-//! but for the records of servers, which end with the process in any case.
+//! but for what ends with the process in any case: the records of servers, and who is online.
 
 mod leases;
+mod presence;
 mod pushes;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,10 @@ use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
 use leases::Leases;
+use presence::Present;
 use pushes::{Desk, Log};
 
+use crate::presence::PresenceLog;
 use crate::push::PushLog;
 use crate::{Backend, Change, KeyKind, Page, Store, StoreError, StoreSettings, Watch, WatchMode, Write, Written};
 
@@ -44,6 +47,7 @@ pub(crate) struct Embedded {
 struct Shared {
     database: Database,
     leases: Leases,
+    present: Present,
     pushes: Desk,
     settings: StoreSettings,
     watches: Mutex<Vec<Sender<Change>>>,
@@ -79,6 +83,7 @@ impl Embedded {
             shared: Arc::new(Shared {
                 database,
                 leases: Leases::default(),
+                present: Present::default(),
                 pushes: Desk::default(),
                 settings: settings.clone(),
                 watches: Mutex::default(),
@@ -101,6 +106,10 @@ impl Backend for Embedded {
 
     fn pushes(&self) -> Result<Box<dyn PushLog>, StoreError> {
         Ok(Box::new(Log::new(self.shared.clone())))
+    }
+
+    fn presence(&self) -> Result<Box<dyn PresenceLog>, StoreError> {
+        Ok(Box::new(presence::Log(self.shared.clone())))
     }
 
     fn key_space(&self) -> &KeySpace {
@@ -292,8 +301,11 @@ impl Store for Handle {
         let space = &self.shared.settings.keys;
         keys.iter()
             .map(|key| {
-                if let Key::Node(name) = key {
-                    return Ok(self.shared.leases.read(name));
+                match key {
+                    Key::Node(name) => return Ok(self.shared.leases.read(name)),
+                    Key::Online(user) => return Ok(self.shared.present.online(user.as_ref())),
+                    Key::Seen(user) => return Ok(self.shared.present.seen(user)),
+                    _ => {}
                 }
                 let found = table.get(space.render(key).as_str()).map_err(away)?;
                 Ok(found.map_or(Entry::Missing, |bytes| self.entry(key, bytes.value())))
@@ -327,8 +339,10 @@ impl Store for Handle {
     }
 
     fn list_page(&mut self, kind: KeyKind, page: &Page) -> Result<(Vec<Key>, Option<Page>), StoreError> {
-        if kind == KeyKind::Node {
-            return Ok((self.shared.leases.list(), None));
+        match kind {
+            KeyKind::Node => return Ok((self.shared.leases.list(), None)),
+            KeyKind::Online => return Ok((self.shared.present.list(), None)),
+            _ => {}
         }
         // A page at a time, so that no reader keeps old pages of the database alive for long.
         let rows = self.rows(page.after.as_deref())?;

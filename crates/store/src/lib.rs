@@ -368,6 +368,14 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
         (**self).pushes()
     }
 
+    fn presence(&self) -> Result<Box<dyn presence::PresenceLog>, StoreError> {
+        (**self).presence()
+    }
+
+    fn hot(&self) -> Result<Box<dyn hot::HotLog>, StoreError> {
+        (**self).hot()
+    }
+
     fn key_space(&self) -> &KeySpace {
         (**self).key_space()
     }

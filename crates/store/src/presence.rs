@@ -281,6 +281,8 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     start: Instant,
+    /// The latest moment that was given out.
+    stamp: AtomicU64,
     counts: Counts,
 }
 
@@ -318,6 +320,7 @@ impl Presence {
             state: Mutex::default(),
             changed: Condvar::new(),
             start: Instant::now(),
+            stamp: AtomicU64::new(0),
             counts: Counts::default(),
         });
         let of_thread = shared.clone();
@@ -355,6 +358,14 @@ impl Attendance {
     /// Notes that the connection that a client had since `since` has ended; where it has a newer one, that changes nothing.
     pub fn offline(&self, who: &Who, since: u64) {
         self.shared.changed_by(|table| table.offline(who, since, unix_ms()));
+    }
+
+    /// Returns the milliseconds since 1970, and never the same twice: by it, two connections of a client can be told apart.
+    #[must_use]
+    pub fn stamp(&self) -> u64 {
+        let now = unix_ms();
+        let before = self.shared.stamp.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)));
+        now.max(before.unwrap_or(0) + 1)
     }
 
     /// Returns whether messages for clients that are away are told of.

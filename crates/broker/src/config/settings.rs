@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use midge_core::setting;
 use midge_store::StoreSettings;
+use midge_store::hot::HotSettings;
+use midge_store::presence::PresenceSettings;
 use midge_store::push::PushSettings;
 
 use super::section::{Section, Setting};
@@ -22,7 +24,7 @@ use super::{Connections, Journal, Log, LogFormat, Users};
 pub(super) use listener::{Draft as ListenerDraft, LISTENER};
 
 /// All settings but those of listeners.
-pub(super) const SECTIONS: [Section<Draft>; 11] = [
+pub(super) const SECTIONS: [Section<Draft>; 13] = [
     Section { title: "Server", settings: place::SERVER },
     Section { title: "Connections", settings: limits::CONNECTIONS },
     Section { title: "Messages and sessions", settings: limits::ENGINE },
@@ -30,6 +32,8 @@ pub(super) const SECTIONS: [Section<Draft>; 11] = [
     Section { title: "Store", settings: place::STORE },
     Section { title: "Automatic subscriptions", settings: functions::AUTOSUB },
     Section { title: "Pushes", settings: place::PUSHES },
+    Section { title: "Presence", settings: functions::PRESENCE },
+    Section { title: "Hot topics", settings: functions::HOT },
     Section { title: "Users", settings: users::USERS },
     Section { title: "Tokens", settings: users::TOKENS },
     Section { title: "Guessing, and what is remembered", settings: users::GUARD },
@@ -37,21 +41,10 @@ pub(super) const SECTIONS: [Section<Draft>; 11] = [
 ];
 
 /// The plugin's options that mean nothing here, and why.
-pub(super) const PLUGIN_ONLY: [(&str, &str); 23] = [
+pub(super) const PLUGIN_ONLY: [(&str, &str); 12] = [
     ("config", "this is the file itself"),
     ("delayed_login", "logins never hold anything up here"),
     ("login_deadline", "no thread waits for a login here"),
-    ("presence", "who is online is shown by the plugin only"),
-    ("presence_events", "who is online is shown by the plugin only"),
-    ("presence_seen", "who is online is shown by the plugin only"),
-    ("offline_stream", "who is online is shown by the plugin only"),
-    ("offline_stream_kept", "who is online is shown by the plugin only"),
-    ("offline_stream_rate", "who is online is shown by the plugin only"),
-    ("offline_stream_payload", "who is online is shown by the plugin only"),
-    ("hot", "topics are counted by the plugin only"),
-    ("hot_patterns", "topics are counted by the plugin only"),
-    ("hot_list", "topics are counted by the plugin only"),
-    ("hot_interval", "topics are counted by the plugin only"),
     ("autosub_per_tick", "there are no ticks here"),
     ("autosub_mount_point", "listeners have no mount points here"),
     ("autosub_retained", "the broker has the retained messages itself"),
@@ -85,6 +78,10 @@ pub(super) struct Draft {
     pub(super) report: bool,
     pub(super) push: bool,
     pub(super) push_settings: PushSettings,
+    pub(super) presence: bool,
+    pub(super) presence_settings: PresenceSettings,
+    pub(super) hot: bool,
+    pub(super) hot_settings: HotSettings,
     pub(super) users: Users,
     pub(super) log: Log,
 }
@@ -125,6 +122,10 @@ impl Default for Draft {
             report: true,
             push: true,
             push_settings: PushSettings::default(),
+            presence: true,
+            presence_settings: PresenceSettings::default(),
+            hot: true,
+            hot_settings: HotSettings::default(),
             users: Users::default(),
             log: Log { level: log::LevelFilter::Info, format: LogFormat::Auto },
         }

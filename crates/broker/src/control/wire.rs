@@ -135,7 +135,7 @@ impl<'de> Deserialize<'de> for WireKey {
 }
 
 /// The kinds of keys and their names.
-const KINDS: [(&str, KeyKind); 9] = [
+const KINDS: [(&str, KeyKind); 10] = [
     ("user", KeyKind::User),
     ("user_acl", KeyKind::UserAcl),
     ("user_autosub", KeyKind::UserAutosub),
@@ -145,6 +145,7 @@ const KINDS: [(&str, KeyKind); 9] = [
     ("all_acl", KeyKind::AllAcl),
     ("ban", KeyKind::Ban),
     ("node", KeyKind::Node),
+    ("online", KeyKind::Online),
 ];
 
 /// A kind of keys.

@@ -12,18 +12,14 @@ use midge_core::name::{GroupName, Shown, Username};
 use midge_core::policy::{Decision, Policy};
 use midge_core::rules::RuleSet;
 use midge_core::topic::TopicName;
+use midge_engine::message::Publication;
 use midge_engine::permission::{Client, Permissions};
 use midge_engine::shard::SessionId;
 use midge_engine::tree::SubscriptionFilter;
+use midge_store::presence::{Missed, Who};
 
 use super::LoopMind;
 use super::table::{self, Guest};
-
-/// Counts what is published; one for each loop, on that loop's thread.
-pub trait Meter: Send {
-    /// Takes notice of a message that was published: its size in bytes and to how many sessions of this loop it went.
-    fn published(&self, client: &Client<'_>, topic: TopicName<'_>, bytes: usize, deliveries: usize);
-}
 
 /// Returns what those may who need no username and have no rules: everything, but to speak as the server does.
 pub(super) fn open_house() -> Policy {
@@ -73,9 +69,37 @@ impl<K> Permissions for LoopMind<K> {
     }
 
     fn published(&self, client: &Client<'_>, topic: TopicName<'_>, bytes: usize, deliveries: usize) {
-        if let Some(meter) = &self.meter {
-            meter.published(client, topic, bytes, deliveries);
+        if let Some(counting) = &self.counting {
+            counting.published(Some(client.client_id), topic, bytes, deliveries);
         }
+    }
+
+    fn pushed(&self, topic: TopicName<'_>, bytes: usize, deliveries: usize) {
+        if let Some(counting) = &self.counting {
+            counting.published(None, topic, bytes, deliveries);
+        }
+    }
+
+    fn delivered(&self, topic: TopicName<'_>, deliveries: usize) {
+        if let Some(counting) = &self.counting {
+            counting.delivered(topic, deliveries);
+        }
+    }
+
+    fn missed(&self, client: &Client<'_>, message: &Publication<'_>) {
+        let Some(attendance) = self.shared.observers.attendance.as_ref().filter(|attendance| attendance.wants_missed()) else {
+            return;
+        };
+        let Some(known) = self.client_of(client) else { return };
+        let who = Who { user: known.policy.user().cloned(), client: known.policy.client().clone() };
+        let told = message.payload.len() <= attendance.payload_bound();
+        attendance.missed([Missed {
+            who,
+            topic: message.topic.as_str().into(),
+            payload: told.then(|| message.payload.to_vec()),
+            size: message.payload.len(),
+            qos: message.qos as u8,
+        }]);
     }
 }
 

@@ -10,13 +10,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, anyhow};
 use midge_broker::config::{self, Address, AnonymousPolicy, Config, Listener, Protocol};
 use midge_broker::journal::{Journal, Settings as JournalSettings};
-use midge_broker::mind::{self, Anonymity, Door, Mind};
+use midge_broker::mind::{self, Anonymity, Door, Mind, Observers};
 use midge_broker::server::{self, Beginning, Limits, Listen, PushSource, Resident, Server, TlsFiles, WebSocketSettings};
 use midge_core::gate::Anonymous;
 use midge_core::name::NodeName;
 use midge_engine::record::State;
 use midge_store::Backend;
-use midge_store::node::{Fact, Report};
+use midge_store::hot::{HotSettings, HotTopics};
+use midge_store::node::{Fact, Life, Report};
+use midge_store::presence::{Presence, PresenceSettings};
 use midge_store::push::PushCounters;
 
 use super::systemd::{Bound, Inherited};
@@ -54,6 +56,8 @@ pub(crate) struct Broker {
     journal: Option<Journal>,
     mind: Mind,
     addresses: Vec<Address>,
+    /// Enters all clients as gone when it goes, which is after the event loops.
+    _presence: Option<Presence>,
 }
 
 impl Body for Broker {
@@ -82,6 +86,12 @@ impl Body for Broker {
 /// A listener can't be bound, or what was kept can't be read.
 pub(crate) fn start(config: &Config, parts: Parts) -> Result<Broker> {
     let mind = Mind::start(mind_settings(config)?, Arc::clone(&parts.backend)).map_err(cannot_serve)?;
+    let node = NodeName::from_bytes(config.node.as_bytes());
+    let node = node.with_context(|| format!("the server can't be called {:?}", config.node)).map_err(cannot_serve)?;
+    let life = Arc::new(Life::default());
+    let presence = presence(config, &mind, &node, &life, &parts.backend).map_err(cannot_serve)?;
+    let hot = hot(config, &parts.backend).map_err(cannot_serve)?;
+    let mind = mind.observed_by(Observers { hot, attendance: presence.as_ref().map(Presence::attendance) });
     let (journal, state) = open_journal(config)?;
     let source = |settings| PushSource { backend: Arc::clone(&parts.backend), settings };
     let pushes = config.pushes.clone().map(source);
@@ -90,10 +100,38 @@ pub(crate) fn start(config: &Config, parts: Parts) -> Result<Broker> {
     let server = Server::start(settings, &beginning, |place, handle| Box::new(Resident::new(&mind, handle, place.event_loop)));
     let server = server.map_err(cannot_serve)?;
     if config.report {
-        mind.service().report(report(config, &mind, &server).map_err(cannot_serve)?);
+        mind.service().report(report(node, life, &mind, &server));
     }
     let addresses = server.addresses().iter().zip(&config.listeners).map(|(bound, listener)| shown(bound, listener)).collect();
-    Ok(Broker { server, journal, mind, addresses })
+    Ok(Broker { server, journal, mind, addresses, _presence: presence })
+}
+
+/// Starts to show who is online, unless nobody shall know.
+fn presence(
+    config: &Config,
+    mind: &Mind,
+    node: &NodeName,
+    life: &Arc<Life>,
+    backend: &Arc<dyn Backend>,
+) -> std::io::Result<Option<Presence>> {
+    let start = |settings: &PresenceSettings| {
+        let (backend, gate) = (Box::new(Arc::clone(backend)), Arc::clone(mind.gate()));
+        Presence::start_in(backend, node.clone(), Arc::clone(life), gate, settings.clone(), || {})
+    };
+    // It rests on the lease that the report renews.
+    config.presence.as_ref().filter(|_| config.report).map(start).transpose()
+}
+
+/// Starts to count topics, unless nobody wants that.
+fn hot(config: &Config, backend: &Arc<dyn Backend>) -> std::io::Result<Option<Arc<HotTopics>>> {
+    let start = |settings: &HotSettings| {
+        let shared: Option<Box<dyn Backend>> = match config.store_directory() {
+            Some(_) => None,
+            None => Some(Box::new(Arc::clone(backend))),
+        };
+        HotTopics::start_in(shared, settings.clone(), || {}).map(Arc::new)
+    };
+    config.hot.as_ref().map(start).transpose()
 }
 
 fn mind_settings(config: &Config) -> Result<mind::Settings> {
@@ -210,9 +248,7 @@ fn shown(bound: &server::Address, listener: &Listener) -> Address {
 }
 
 /// Returns what the server says of itself in the store.
-fn report(config: &Config, mind: &Mind, server: &Server) -> Result<Report> {
-    let node =
-        NodeName::from_bytes(config.node.as_bytes()).with_context(|| format!("the server can't be called {:?}", config.node))?;
+fn report(node: NodeName, life: Arc<Life>, mind: &Mind, server: &Server) -> Report {
     let (gate, handle) = (Arc::clone(mind.gate()), server.handle().clone());
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let pushes = server.push_counting();
@@ -239,7 +275,7 @@ fn report(config: &Config, mind: &Mind, server: &Server) -> Result<Report> {
         facts.extend(pushes.iter().flat_map(|pushes| push_facts(&pushes())));
         facts
     };
-    Ok(Report { node, life: Arc::default(), collect: Box::new(collect) })
+    Report { node, life, collect: Box::new(collect) }
 }
 
 /// Returns what the server says of pushes, in the plugin's words.

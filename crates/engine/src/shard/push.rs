@@ -111,7 +111,9 @@ impl Shard {
         let loops = self.place.loops;
         let concerned = match &*push.audience {
             Audience::Subscribers => {
-                self.route(push.message.view(), None, true, then, turn);
+                let view = push.message.view();
+                let routed = self.route(view, None, true, then, turn);
+                turn.permissions.pushed(view.topic, view.payload.len(), routed.deliveries);
                 return None;
             }
             Audience::Client(id) => {

@@ -121,7 +121,10 @@ impl Shard {
         let topic = HashedTopic::new(&key, message.view().topic);
         let mut routing = self.routing(&message, &topic, reply.is_some(), turn);
         self.route_here(&topic, None, &mut routing, turn);
-        let Handed { after, awaiting, reach, .. } = self.finish(routing);
+        let Handed { after, awaiting, deliveries, reach, .. } = self.finish(routing);
+        if deliveries > 0 {
+            turn.permissions.delivered(message.view().topic, deliveries);
+        }
         if let Some(reply) = reply {
             self.settle(awaiting, after, Then::Reply(reply, reach), turn);
         }
