@@ -300,6 +300,9 @@ impl Plugin {
     ///
     /// It isn't during a reload, when the broker asks about one client after the other: the tick comes next.
     pub(crate) fn catch_up(&self, thread: &BrokerThread) {
+        if self.level == Level::Auth {
+            self.show_hot(thread);
+        }
         if !(self.reload.is_under_way() && self.reload.has_an_end()) && self.gate.directory().has_changes() {
             self.catch_up_now(thread);
         }

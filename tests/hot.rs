@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use midge_testkit::{Connect, Mosquitto, MosquittoVersion, Packet, Protocol, RawClient, RedisServer, until};
+use midge_testkit::{Connect, HostKind, Mosquitto, MosquittoVersion, Packet, Protocol, RawClient, RedisServer, until};
 
+use crate::stage::{DENIED, OK, PUBLISH, RECEIVE, Stage};
 use crate::support::{CALM, Policy, SOON, Stack, broker, connect, on_every_broker, store, subscribes};
 
 on_every_broker!(
@@ -270,4 +271,29 @@ fn each_listener_counts_its_own(version: MosquittoVersion) {
     })
     .unwrap();
     assert!(scores(&redis, "1m", "messages")["both"] <= sent);
+}
+
+#[test]
+fn brokers_before_2_0_count_what_is_permitted() {
+    for kind in [HostKind::V1_5, HostKind::V1_6] {
+        let mut stage = Stage::new(kind, &[("node", "one")]);
+        stage.user("ann", "secret", &[("a/#", "prs")]);
+        assert_eq!(stage.login(0, "c0", "ann", "secret"), OK);
+        for topic in ["a/1", "a/1", "a/2", "$SYS/x"] {
+            stage.acl(0, PUBLISH, topic);
+        }
+        for _ in 0..3 {
+            stage.acl(0, RECEIVE, "a/1");
+        }
+        assert_eq!(stage.acl(0, PUBLISH, "elsewhere"), DENIED);
+        let expected = BTreeMap::from([("a/1".to_owned(), 2), ("a/2".to_owned(), 1)]);
+        until("the counts", SOON, || {
+            // There is no tick: what was counted is passed on with the next message, a second later.
+            stage.acl(0, PUBLISH, "$SYS/x");
+            let found = scores(&stage.redis, "1m", "messages");
+            Ok((found == expected && scores(&stage.redis, "1m", "deliveries").get("a/1") == Some(&3)).then_some(()))
+        })
+        .unwrap();
+        stage.finish();
+    }
 }

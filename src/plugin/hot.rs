@@ -152,6 +152,7 @@ impl Hot {
 
 impl Plugin {
     /// Counts a message that a client or a bridge has published, and that goes on to subscribers.
+    #[inline]
     pub(super) fn count_message(&self, thread: &BrokerThread, message: &Message<'_>) {
         // Not every broker ticks: 2.0.11 doesn't where each listener has its own plugin.
         let now = self.clock.monotonic();
@@ -169,15 +170,13 @@ impl Plugin {
             Ok(abi::MIDGE_ACL_READ) => {
                 let handle = check.client.handle();
                 // For who is away this asks whether to keep it; it is asked again when it is sent.
-                let away =
-                    |sessions: &mut super::Sessions| sessions.session_at(handle).is_some_and(|session| !session.is_connected());
-                if self.sessions.with(thread, away) != Some(true) {
+                if self.sessions.with(thread, |sessions| sessions.is_away(handle)) != Some(true) {
                     self.hot.delivered(thread, check.topic, 1);
                 }
             }
             Ok(abi::MIDGE_ACL_WRITE) if self.hot.by_permission => {
                 let AclCheck { client, topic, payload, .. } = *check;
-                self.count_message(thread, &Message { client, topic, payload, qos: 0, retain: false });
+                self.hot.published(thread, &Message { client, topic, payload, qos: 0, retain: false }, Duration::ZERO);
             }
             _ => {}
         }

@@ -549,6 +549,14 @@ impl Sessions {
         self.by_address.get(&address).map(|place| place.session.as_ref())
     }
 
+    /// Returns whether the session at `address` is of a client that is away; costs no look at the session of one that was just served.
+    #[inline]
+    pub(super) fn is_away(&self, address: usize) -> bool {
+        // What is good in this era was found so for a client that is there.
+        let place = self.by_address.get(&address).filter(|place| place.good_in != self.era);
+        place.is_some_and(|place| !place.session.is_connected())
+    }
+
     /// Forgets those who can't come back, and the longest gone beyond the bound. Costs nothing while there are none.
     pub(super) fn forget_departed(&mut self, now: Duration) {
         if std::mem::replace(&mut self.second, now.as_secs()) != now.as_secs() {

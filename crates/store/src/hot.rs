@@ -155,7 +155,7 @@ impl HotTopics {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Returns a counter for one thread, which passes on what it has counted by [`Self::collect`].
+    /// Returns a counter for one thread, such as an event loop, which passes on what it has counted by [`Self::collect`].
     #[must_use]
     pub fn counter(&self) -> Counter {
         let tally = || Tally::new(Capacity::TALLY, self.shared.settings.roll_up.clone());
