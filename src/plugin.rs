@@ -23,6 +23,7 @@ mod changes;
 pub(crate) mod faults;
 mod load;
 mod login;
+mod metrics;
 mod patience;
 mod presence;
 mod push;
@@ -34,6 +35,7 @@ mod waker;
 use changes::Pending;
 use load::Load;
 use login::Delayed;
+use metrics::Metrics;
 use patience::Patience;
 use presence::Presenting;
 use push::Pushing;
@@ -55,6 +57,8 @@ type Collect = Box<dyn Fn() -> Vec<(&'static str, Fact)> + Send + Sync>;
 
 /// One load of the plugin into a broker.
 pub(crate) struct Plugin {
+    /// First, so that it ends first: the service has files that must be closed on the broker's thread.
+    _metrics: Option<Metrics>,
     given: Given,
     settings: ArcSwap<Settings>,
     level: Level,
@@ -127,6 +131,7 @@ impl Plugin {
         // Nobody else can look into a directory meanwhile.
         let reports = settings.report && !url.is_directory();
         let mut presenting = Presenting::default();
+        let name = node.clone();
         if let Some(node) = NodeName::from_bytes(node.as_bytes()).ok().filter(|_| reports) {
             let life = Arc::new(Life::default());
             // Mosquitto 1.x doesn't tell when a client goes.
@@ -136,11 +141,18 @@ impl Plugin {
             }
             service.report(Report { node, life, collect: Self::reporting(&gate, &traffic, &pushing, &presenting, level) });
         }
+        let service = Arc::new(service);
+        let collect = || Self::reporting(&gate, &traffic, &pushing, &presenting, level);
+        // One address serves one load.
+        let metrics = settings.metrics.filter(|_| load.is_first());
+        let metrics = metrics.map(|address| Metrics::start(address, &name, collect(), service.clone())).transpose();
+        let metrics = metrics.map_err(|error| format!("no thread: {error}"))?;
         Ok(Self {
+            _metrics: metrics,
             given,
             level,
             gate,
-            service: Arc::new(service),
+            service,
             clock,
             sessions: BrokerCell::new(Sessions::new(settings.offline_sessions, level > Level::Auth, presenting.attendance())),
             delayed: BrokerCell::new(Delayed::default()),
