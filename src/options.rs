@@ -4,6 +4,7 @@
 //! One table, [`SETTINGS`], says for each its default, what is allowed, and whether a reload takes it.
 //! A wrong value ends the start, an unknown name is a warning: somebody else's line shall not keep a broker down.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -155,6 +156,7 @@ pub(crate) struct Settings {
     pub(crate) push: bool,
     pub(crate) push_settings: PushSettings,
     pub(crate) presence: bool,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) presence_settings: PresenceSettings,
     pub(crate) hot: bool,
     pub(crate) hot_settings: HotSettings,
@@ -196,6 +198,7 @@ impl Default for Settings {
             push: true,
             push_settings: PushSettings::default(),
             presence: true,
+            metrics: None,
             presence_settings: PresenceSettings::default(),
             hot: true,
             hot_settings: HotSettings::default(),
@@ -284,7 +287,7 @@ impl Settings {
                 [settings.store_user.clone(), settings.store_password.clone()],
                 [settings.connect_timeout, settings.response_timeout],
                 (settings.offline_sessions, settings.report, settings.push, settings.push_settings.clone()),
-                (settings.presence, settings.presence_settings.clone()),
+                (settings.presence, settings.presence_settings.clone(), settings.metrics),
                 settings.autosub.clone(),
                 (settings.gate.directory.clone(), settings.gate.shield.clone(), settings.gate.credentials.clone()),
                 settings.service.clone(),

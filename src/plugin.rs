@@ -26,6 +26,7 @@ pub(crate) mod faults;
 mod hot;
 mod load;
 mod login;
+mod metrics;
 mod patience;
 mod presence;
 mod push;
@@ -39,6 +40,7 @@ use changes::Pending;
 use hot::Hot;
 use load::Load;
 use login::Delayed;
+use metrics::Metrics;
 use patience::Patience;
 use presence::Presenting;
 use push::Pushing;
@@ -60,6 +62,8 @@ type Collect = Box<dyn Fn() -> Vec<(&'static str, Fact)> + Send + Sync>;
 
 /// One load of the plugin into a broker.
 pub(crate) struct Plugin {
+    /// First, so that it ends first: the service has files that must be closed on the broker's thread.
+    _metrics: Option<Metrics>,
     given: Given,
     settings: ArcSwap<Settings>,
     level: Level,
@@ -139,6 +143,7 @@ impl Plugin {
         // Nobody else can look into a directory meanwhile.
         let reports = settings.report && !url.is_directory();
         let mut presenting = Presenting::default();
+        let name = node.clone();
         if let Some(node) = NodeName::from_bytes(node.as_bytes()).ok().filter(|_| reports) {
             let life = Arc::new(Life::default());
             // Mosquitto 1.x doesn't tell when a client goes.
@@ -156,11 +161,18 @@ impl Plugin {
         if autosub.has_index() {
             sessions.keep_left();
         }
+        let service = Arc::new(service);
+        let collect = || Self::reporting(&gate, &traffic, &pushing, &presenting, level);
+        // One address serves one load.
+        let metrics = settings.metrics.filter(|_| load.is_first());
+        let metrics = metrics.map(|address| Metrics::start(address, &name, collect(), service.clone())).transpose();
+        let metrics = metrics.map_err(|error| format!("no thread: {error}"))?;
         Ok(Self {
+            _metrics: metrics,
             given,
             level,
             gate,
-            service: Arc::new(service),
+            service,
             clock,
             sessions: BrokerCell::new(sessions),
             delayed: BrokerCell::new(Delayed::default()),

@@ -41,6 +41,8 @@ mod legacy;
 mod live;
 /// Who gets in on a real Mosquitto, and who doesn't.
 mod logins;
+/// What Prometheus reads of a broker.
+mod metrics;
 /// What clients notice while Redis is away: nothing.
 mod outage;
 /// Who is online, and who came and went.

@@ -596,6 +596,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Duration::from_secs(3_600)
     )
     .map(|v| s.hot_settings.interval = v)),
+    setting!(
+        "metrics",
+        "none",
+        "none, or an IP address and a port, such as 127.0.0.1:9234",
+        "Where Prometheus is answered, without a password.",
+        |s, v| {
+            s.metrics = if v == "none" { None } else { Some(v.parse().map_err(|_| String::new())?) };
+            Ok(())
+        }
+    ),
     setting!("hash_threads", "half the cores, 1 to 8", "a number from 1 to 64", "Threads that hash passwords.", |s, v| number(
         v, 1, 64
     )
