@@ -162,7 +162,7 @@ impl Plugin {
             sessions.keep_left();
         }
         let service = Arc::new(service);
-        let collect = || Self::reporting(&gate, &traffic, &pushing, &presenting, level);
+        let collect = || Self::reporting(&gate, &traffic, &pushing, &presenting, &hot, &autosub, level);
         // One address serves one load.
         let metrics = settings.metrics.filter(|_| load.is_first());
         let metrics = metrics.map(|address| Metrics::start(address, &name, collect(), service.clone())).transpose();

@@ -41,10 +41,11 @@ pub(super) const SECTIONS: [Section<Draft>; 13] = [
 ];
 
 /// The plugin's options that mean nothing here, and why.
-pub(super) const PLUGIN_ONLY: [(&str, &str); 12] = [
+pub(super) const PLUGIN_ONLY: [(&str, &str); 13] = [
     ("config", "this is the file itself"),
     ("delayed_login", "logins never hold anything up here"),
     ("login_deadline", "no thread waits for a login here"),
+    ("metrics", "the broker shows no numbers to Prometheus yet"),
     ("autosub_per_tick", "there are no ticks here"),
     ("autosub_mount_point", "listeners have no mount points here"),
     ("autosub_retained", "the broker has the retained messages itself"),

@@ -1,1 +1,1 @@
-//! Clients that nobody here wrote work with a server that nobody configured.
+//! Clients of others, with a server that nobody configured.
