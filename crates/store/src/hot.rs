@@ -12,7 +12,8 @@
 //! | `hot:{METRIC}:WINDOW:now` | sorted set, TTL | topic → the same over the whole window, made anew by whichever node comes first |
 //! | `hot:{METRIC}:applied:NODE` | hash, TTL | `mark` and `parts`: what the node has written, so that nothing is written twice |
 //!
-//! Each set keeps its [`MAX_MEMBERS`] hottest topics. A topic that fell out and goes on is written again by its nodes, each with all it has.
+//! Each set keeps its [`MAX_MEMBERS`] hottest topics. A topic that fell out and goes on is written again by its nodes, each with all it
+//! has, publishers excepted.
 
 mod worker;
 

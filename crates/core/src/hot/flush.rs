@@ -16,6 +16,7 @@
 //!
 //! The store may drop the least members of a set that is too long. A node that is told a score below what it has sent of a topic
 //! sends all of it again, so no topic that goes on is lost, and none ever shows more than was counted.
+//! Publishers are not sent again: those of a topic that fell out may be missing until their bucket has left the window.
 
 use std::fmt;
 
@@ -105,10 +106,13 @@ impl Ledger {
             self.note_sent(part);
             return true;
         }
-        for (BucketIncrements { key, members }, scores) in part.buckets.iter().zip(scores) {
+        // Of publishers another node may just have taken some away, so their scores say nothing.
+        let heals = part.metric != Metric::Publishers;
+        for (BucketIncrements { key, members }, scores) in part.buckets.iter().zip(scores).filter(|_| heals) {
             for ((name, _), score) in members.iter().zip(scores) {
                 if let (Some(score), Some(sent)) = (score, self.sent(*key, name)) {
-                    sent.at_most(part.metric, *score);
+                    let sent = sent.of(part.metric);
+                    *sent = (*sent).min(*score);
                 }
             }
         }
@@ -198,15 +202,6 @@ impl Sent {
         match sum_of(metric) {
             Some(sum) => &mut self.sums[sum],
             None => &mut self.publishers,
-        }
-    }
-
-    /// Notes that the store has no more than `score`, of which others may have brought some.
-    fn at_most(&mut self, metric: Metric, score: i64) {
-        let sent = self.of(metric);
-        if *sent > score {
-            *sent = score;
-            self.new_publishers |= metric == Metric::Publishers;
         }
     }
 }
