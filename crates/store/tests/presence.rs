@@ -154,7 +154,7 @@ fn changes_are_news_once(log: &mut dyn PresenceLog) {
         assert_eq!(write(&two, &[online(3)]), [Outcome::New]);
         assert_eq!(write(&one, &[offline(2)]), [Outcome::Known], "it has moved");
         assert_eq!(write(&two, &[offline(3), offline(3)]), [Outcome::New, Outcome::Known]);
-        assert_eq!(write(&one, &[online(4), offline(4), online(5)]), [Outcome::New; 3]);
+        assert_eq!(write(&one, &[online(4), offline(5), online(5)]), [Outcome::New; 3], "an end removes what is older");
         let page = log.entries(&one, 0).unwrap();
         assert_eq!((page.alive, page.entries, page.next), (true, vec![(who(user, 1), 5)], None));
         assert_eq!(log.write(&one, &[offline(5)], &BOUNDS).unwrap(), [Outcome::New]);

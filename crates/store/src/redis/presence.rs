@@ -18,22 +18,28 @@ use crate::node::LEASE;
 use crate::presence::{Beat, Bounds, Change, Entries, Outcome, PresenceLog, Who};
 
 /// KEYS: the user's clients; when the user was there last, where there is a user; the stream of events, where it is to be told.
-/// ARGV: what it is; client; entry; node; when it ended; how long that is kept; 1 where it is to be told; how many events are
-/// kept; the event.
+/// ARGV: what it is; client; entry; node; since when; when it ended; how long that is kept; 1 where it is to be told; how many
+/// events are kept; the event.
+///
+/// An end removes an older entry of its node as well: that a newer one was written may have been an error.
 const SCRIPT: &str = "
-local online = ARGV[1] == 'online'
-if online == (redis.call('HGET', KEYS[1], ARGV[2]) == ARGV[3]) then return 0 end
-if online then
+local held = redis.call('HGET', KEYS[1], ARGV[2])
+if ARGV[1] == 'online' then
+  if held == ARGV[3] then return 0 end
   redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
 else
+  local node = ARGV[4] .. ' '
+  if not held or string.sub(held, 1, #node) ~= node then return 0 end
+  local since = tonumber(string.sub(held, #node + 1))
+  if not since or since > tonumber(ARGV[5]) then return 0 end
   redis.call('HDEL', KEYS[1], ARGV[2])
-  if ARGV[6] ~= '0' then
-    redis.call('HSET', KEYS[2], 'at', ARGV[5], 'client', ARGV[2], 'node', ARGV[4])
-    redis.call('PEXPIRE', KEYS[2], ARGV[6])
+  if ARGV[7] ~= '0' then
+    redis.call('HSET', KEYS[2], 'at', ARGV[6], 'client', ARGV[2], 'node', ARGV[4])
+    redis.call('PEXPIRE', KEYS[2], ARGV[7])
   end
 end
-if ARGV[7] == '1' then
-  redis.call('XADD', KEYS[#KEYS], 'MAXLEN', '~', ARGV[8], '*', unpack(ARGV, 9))
+if ARGV[8] == '1' then
+  redis.call('XADD', KEYS[#KEYS], 'MAXLEN', '~', ARGV[9], '*', unpack(ARGV, 10))
 end
 return 1";
 
@@ -101,7 +107,8 @@ impl Log {
         // A client without a username is nobody who could be seen.
         let seen = if who.user.is_some() { u64::try_from(bounds.seen.as_millis()).unwrap_or(u64::MAX) } else { 0 };
         pipeline.cmd("EVALSHA").arg(&self.script).arg(keys.len()).arg(&keys);
-        pipeline.arg(kind).arg(who.client.as_str()).arg(format!("{node} {since}")).arg(node.as_str()).arg(until).arg(seen);
+        pipeline.arg(kind).arg(who.client.as_str()).arg(format!("{node} {since}")).arg(node.as_str());
+        pipeline.arg(since).arg(until).arg(seen);
         pipeline.arg(u8::from(!self.scattered)).arg(bounds.events);
         for (name, value) in change.event(node) {
             pipeline.arg(name).arg(value);
