@@ -14,7 +14,7 @@ use midge_testkit::{Connect, Protocol, RawClient};
 
 use crate::served::Served;
 
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a second turn of the corpus may leave behind, in bytes: the allocator's own slack.
 const SLACK: u64 = 4 << 20;
@@ -131,12 +131,20 @@ fn frame(first: u8, body: &[u8]) -> Vec<u8> {
 /// The refused rows of the table that a client could send.
 fn of_the_table(cases: &mut Vec<Case>) {
     for vector in vectors::all() {
-        let Vector { origin, note, version, bytes, expected: Expected::Refused { reason_code, .. }, peer } = vector else { continue };
+        let Vector { origin, note, version, bytes, expected: Expected::Refused { reason_code, error, .. }, peer } = vector else {
+            continue;
+        };
         let level = match version {
+            // Who asks for a version that isn't there is told so as 3.1.1 tells it.
+            _ if error == "UnsupportedProtocolVersion" => 4,
             ProtocolVersion::V31 => 3,
             ProtocolVersion::V311 => 4,
             ProtocolVersion::V5 => 5,
         };
+        // The server takes bridges in, which the rows don't presuppose.
+        if note.contains("bridge") {
+            continue;
+        }
         let (name, reasons) = (format!("{origin} ({note})"), [reason_code.value()]);
         match peer {
             Peer::NewClient => cases.push(Case::first(name, level, &bytes, &reasons)),
@@ -196,12 +204,9 @@ fn cut_and_longer(cases: &mut Vec<Case>) {
 
 /// Every value of the four flags but the one that is right [MQTT-2.1.3-1], and of the four bits above.
 fn first_bytes(cases: &mut Vec<Case>) {
-    for (level, name, first, body, _) in WHOLE {
+    // 3.1 gives the flags of most packets no meaning, wrong ones neither.
+    for (level, name, first, body, _) in WHOLE.iter().filter(|(level, ..)| *level > 3) {
         for flags in (0..16).filter(|flags| *flags != first & 0x0F) {
-            // 3.1 has DUP there, which it gives back to who sends again.
-            if *level == 3 && flags & 0x07 == first & 0x07 {
-                continue;
-            }
             let bytes = frame(first & 0xF0 | flags, &notation(body));
             cases.push(Case::after_connect(format!("{level} {name} with flags {flags:04b}"), *level, &bytes, &[0x81]));
         }
@@ -248,7 +253,7 @@ const PROPERTIES: &[(u8, &str, &str)] = &[
     (0x18, "00000001", "w"),
     (0x19, "01", "c"),
     (0x1A, "'r'", ""),
-    (0x1C, "'s'", ""),
+    (0x1C, "'s'", "d"),
     (0x1F, "'r'", "adx"),
     (0x21, "0001", "c"),
     (0x22, "0001", "c"),
@@ -284,7 +289,11 @@ fn properties(cases: &mut Vec<Case>) {
         let mut add = |name: String, properties: &str, reasons: &[u8]| {
             let bytes = frame(*first, &notation(&format!("{before} {{ {properties} }} {behind}")));
             let name = format!("5 {place} {first:02x} {name}");
-            cases.push(if *first == 0x10 { Case::first(name, 5, &bytes, reasons) } else { Case::after_connect(name, 5, &bytes, reasons) });
+            cases.push(if *first == 0x10 {
+                Case::first(name, 5, &bytes, reasons)
+            } else {
+                Case::after_connect(name, 5, &bytes, reasons)
+            });
         };
         for id in (0..=0xFF_u8).filter(|id| *id < 0x80 && PROPERTIES.iter().all(|(known, ..)| known != id)) {
             add(format!("unknown property {id:02x}"), &format!("{id:02X} 00"), &[0x81]);
@@ -306,9 +315,36 @@ fn properties(cases: &mut Vec<Case>) {
 
 /// What is no UTF-8 that MQTT takes [MQTT-1.5.4-1], [MQTT-1.5.4-2]: surrogates, overlong forms, what is above U+10FFFF, halves, U+0000.
 const ILL: &[&str] = &[
-    "00", "61 00", "00 61", "61 00 62", "EDA080", "EDAFBF", "EDB080", "EDBFBF", "61 EDA080 EDB080 62", "C080", "C1BF", "E08080",
-    "E09FBF", "F0808080", "F08FBFBF", "F4908080", "F5808080", "F888808080", "FC8480808080", "FE", "FF", "80", "BF", "C3", "E282", "F09F98",
-    "C328", "E22882", "61 80", "C3 C3A4",
+    "00",
+    "61 00",
+    "00 61",
+    "61 00 62",
+    "EDA080",
+    "EDAFBF",
+    "EDB080",
+    "EDBFBF",
+    "61 EDA080 EDB080 62",
+    "C080",
+    "C1BF",
+    "E08080",
+    "E09FBF",
+    "F0808080",
+    "F08FBFBF",
+    "F4908080",
+    "F5808080",
+    "F888808080",
+    "FC8480808080",
+    "FE",
+    "FF",
+    "80",
+    "BF",
+    "C3",
+    "E282",
+    "F09F98",
+    "C328",
+    "E22882",
+    "61 80",
+    "C3 C3A4",
 ];
 
 /// Where strings stand: version, what is before and behind.
@@ -359,7 +395,11 @@ fn strings(cases: &mut Vec<Case>) {
         let name = format!("{level} {first:02x} {body} with {ill}");
         // Malformed; where a topic is what is ill-formed, its own reason is as right.
         let reasons = [0x81, 0x85, 0x8F, 0x90];
-        cases.push(if first == 0x10 { Case::first(name, level, &bytes, &reasons) } else { Case::after_connect(name, level, &bytes, &reasons) });
+        cases.push(if first == 0x10 {
+            Case::first(name, level, &bytes, &reasons)
+        } else {
+            Case::after_connect(name, level, &bytes, &reasons)
+        });
     };
     for ill in ILL {
         for (level, first, before, behind) in STRINGS {
@@ -402,7 +442,12 @@ fn values(cases: &mut Vec<Case>) {
             let allowed = if level == 5 { options & 0xC0 == 0 && options & 0x30 != 0x30 } else { options & 0xFC == 0 };
             // 3.1 leaves the six bits above without use.
             if options & 0x03 == 0x03 || !allowed && level > 3 {
-                add(format!("SUBSCRIBE with options {options:02x}"), 0x82, &format!("0001 {none} 't' {options:02X}"), &[0x81, 0x82]);
+                add(
+                    format!("SUBSCRIBE with options {options:02x}"),
+                    0x82,
+                    &format!("0001 {none} 't' {options:02X}"),
+                    &[0x81, 0x82],
+                );
             }
         }
     }
@@ -421,10 +466,14 @@ fn values(cases: &mut Vec<Case>) {
 
 /// CONNECT with every protocol level, every mismatch of name and level, and every flag that contradicts another.
 fn connects(cases: &mut Vec<Case>) {
-    for level in (0..=0xFF_u8).filter(|level| !(3..=5).contains(level)) {
+    // The highest bit is a bridge's, which 3.1 and 3.1.1 have and 5.0 hasn't.
+    let spoken = [3, 4, 5, 0x83, 0x84, 0x85];
+    for level in (0..=0xFF_u8).filter(|level| !spoken.contains(level)) {
         let bytes = frame(0x10, &notation(&format!("'MQTT' {level:02X} 02 003C 'malformed'")));
         cases.push(Case::first(format!("level {level}"), 4, &bytes, &[]));
     }
+    let bridge = frame(0x10, &notation("'MQTT' 85 02 003C 00 'malformed'"));
+    cases.push(Case::first("a bridge of 5.0", 5, &bridge, &[0x84]));
     for name in ["''", "'M'", "'mqtt'", "'MQTS'", "'MQTTX'", "'MQIsdq'", "'HTTP'", "( 4D515454 00 )"] {
         for level in [3, 4, 5] {
             let bytes = frame(0x10, &notation(&format!("{name} {level:02X} 02 003C 00 'malformed'")));
@@ -442,7 +491,12 @@ fn connects(cases: &mut Vec<Case>) {
                 body.extend((flags & 0x80 != 0).then_some("'u'"));
                 body.extend((flags & 0x40 != 0).then_some("'p'"));
                 let reasons = [0x81, 0x82, 0x9B];
-                cases.push(Case::first(format!("{level} connect flags {flags:08b}"), level, &frame(0x10, &notation(&body)), &reasons));
+                cases.push(Case::first(
+                    format!("{level} connect flags {flags:08b}"),
+                    level,
+                    &frame(0x10, &notation(&body)),
+                    &reasons,
+                ));
             }
         }
     }
@@ -474,7 +528,7 @@ fn malformed_packets_end_their_connection_and_nothing_else() {
         for (at, case) in cases.iter().enumerate() {
             if let Err(found) = case.judge(server.port) {
                 failures.push(format!("{}: {:02x?}: {found}", case.name, case.bytes));
-                // One that stands takes its time.
+                // A connection that stands takes its time.
                 if failures.len() >= MANY {
                     break;
                 }
