@@ -1,4 +1,4 @@
-//! Bytes as conversations with a server of two event loops, under a clock that only they turn.
+//! Bytes as conversations with a server of two loops.
 //!
 //! An input is a row of steps: an operation, and what it takes. Whatever clients send, no loop panics, all come to rest,
 //! everything that is written to a client is a packet of its version, and what a crash leaves can be begun with.

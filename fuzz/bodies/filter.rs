@@ -1,4 +1,4 @@
-//! Bytes as topic names and filters: every way to match agrees with the plain one.
+//! Bytes as filters: all ways to match agree.
 //!
 //! The first line is a topic name, the others are filters.
 

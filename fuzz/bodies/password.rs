@@ -1,4 +1,4 @@
-//! Bytes as stored passwords: none is taken that would be dear to verify.
+//! Bytes as stored passwords: none is dear to verify.
 //!
 //! What is read of a record is as foreign as what a client sends.
 
