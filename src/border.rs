@@ -57,6 +57,8 @@ pub(crate) enum Site {
     Disconnect,
     Connect,
     Offline,
+    Message,
+    MessageOut,
     Other,
 }
 
@@ -74,6 +76,8 @@ impl Site {
             Self::Disconnect => "disconnect",
             Self::Connect => "connect",
             Self::Offline => "offline",
+            Self::Message => "message",
+            Self::MessageOut => "message_out",
             Self::Other => "other",
         }
     }
@@ -90,6 +94,8 @@ impl Site {
             abi::MIDGE_EVT_DISCONNECT => Self::Disconnect,
             abi::MIDGE_EVT_CONNECT => Self::Connect,
             abi::MIDGE_EVT_CLIENT_OFFLINE => Self::Offline,
+            abi::MIDGE_EVT_MESSAGE => Self::Message,
+            abi::MIDGE_EVT_MESSAGE_OUT => Self::MessageOut,
             _ => Self::Other,
         }
     }
@@ -100,9 +106,15 @@ impl Site {
             Self::Init => Status::UNKNOWN,
             Self::AclCheck => Status::ACL_DENIED,
             Self::BasicAuth | Self::ExtAuthStart | Self::ExtAuthContinue => Status::AUTH,
-            Self::Cleanup | Self::Reload | Self::Tick | Self::Disconnect | Self::Connect | Self::Offline | Self::Other => {
-                Status::SUCCESS
-            }
+            Self::Cleanup
+            | Self::Reload
+            | Self::Tick
+            | Self::Disconnect
+            | Self::Connect
+            | Self::Offline
+            | Self::Message
+            | Self::MessageOut
+            | Self::Other => Status::SUCCESS,
         }
     }
 }
@@ -148,6 +160,33 @@ struct Loaded {
     events: Vec<c_int>,
 }
 
+/// Starts and ends calls that are wanted for a while only.
+#[derive(Clone, Copy)]
+pub(crate) struct Hooks {
+    handle: *mut midge_plugin_id,
+    data: *mut c_void,
+}
+
+// SAFETY: both pointers are only passed on to the broker, on its thread.
+unsafe impl Send for Hooks {}
+
+impl Hooks {
+    /// Has the broker call us for each message that it sends; returns whether it will.
+    pub(crate) fn hear_deliveries(&self, thread: &BrokerThread) -> bool {
+        let event = c_int::try_from(abi::MIDGE_EVT_MESSAGE_OUT).unwrap_or(0);
+        // SAFETY: the handle is the broker's; the data is what init left there, and stays until cleanup, which ends this.
+        let code = unsafe { host().register(thread, self.handle, event, Some(on_event), self.data) };
+        code == abi::MIDGE_ERR_SUCCESS
+    }
+
+    /// Ends what [`Self::hear_deliveries`] began. Not from inside such a call: the broker goes on in what would be freed.
+    pub(crate) fn leave_deliveries(&self, thread: &BrokerThread) {
+        let event = c_int::try_from(abi::MIDGE_EVT_MESSAGE_OUT).unwrap_or(0);
+        // SAFETY: the handle is the broker's, valid until cleanup returns.
+        unsafe { host().unregister(thread, self.handle, event, Some(on_event)) };
+    }
+}
+
 const EVENTS: [u32; 7] = [
     abi::MIDGE_EVT_RELOAD,
     abi::MIDGE_EVT_ACL_CHECK,
@@ -180,8 +219,10 @@ pub(crate) unsafe extern "C" fn mosquitto_plugin_init(
         let Some(plugin) = Plugin::start(&thread, given) else { return Status::UNKNOWN };
         let mut loaded = Box::new(Loaded { plugin, handle, events: Vec::new() });
         let data: *mut c_void = (&raw mut *loaded).cast();
-        let wanted: &[u32] = if host().level() == Level::Delayed { &EVENTS_OF_2_1 } else { &[] };
-        for event in EVENTS.iter().chain(wanted) {
+        let of_2_1: &[u32] = if host().level() == Level::Delayed { &EVENTS_OF_2_1 } else { &[] };
+        let messages = loaded.plugin.wants_messages().then_some(&abi::MIDGE_EVT_MESSAGE);
+        loaded.plugin.attach(&thread, Hooks { handle, data });
+        for event in EVENTS.iter().chain(of_2_1).chain(messages) {
             let event = c_int::try_from(*event).unwrap_or(0);
             // SAFETY: the handle is the broker's; the box stays where it is until cleanup has unregistered.
             let code = unsafe { host().register(&thread, handle, event, Some(on_event), data) };
@@ -218,6 +259,7 @@ pub(crate) unsafe extern "C" fn mosquitto_plugin_cleanup(user_data: *mut c_void,
                 // SAFETY: the handle is the broker's, valid until cleanup returns.
                 unsafe { host().unregister(&thread, loaded.handle, *event, Some(on_event)) };
             }
+            loaded.plugin.detach(&thread);
             loaded.plugin.stop(&thread);
             logger::flush(&thread);
         }
@@ -252,6 +294,8 @@ fn dispatch(plugin: &Plugin, event: Event<'_>) -> Status {
         (Event::Disconnect(client), Some(thread)) => plugin.disconnect(&thread, client),
         (Event::Connect(client), Some(thread)) => plugin.connect(&thread, client),
         (Event::Offline(client), Some(thread)) => plugin.offline(&thread, client),
+        (Event::Message(message), Some(thread)) => plugin.message(&thread, &message),
+        (Event::MessageOut(mut message), Some(thread)) => plugin.message_out(&thread, &mut message),
         (Event::Reload, Some(thread)) => plugin.reload(&thread),
         (Event::Tick(mut tick), Some(thread)) => {
             let next = plugin.tick(&thread);

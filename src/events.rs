@@ -16,8 +16,11 @@ pub(crate) struct AclCheck<'a> {
     pub(crate) client: Client<'a>,
     pub(crate) topic: &'a [u8],
     pub(crate) access: c_int,
-    /// The message, where there is one.
+    /// The message, where there is one, and how it is published.
     pub(crate) payload: &'a [u8],
+    /// The quality of service that it was published with.
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
 }
 
 /// A login to be decided.
@@ -41,6 +44,21 @@ pub(crate) struct ExtAuth<'a> {
     raw: *mut abi::midge_evt_extended_auth,
 }
 
+/// A message that a client or a bridge has published, and may.
+pub(crate) struct Message<'a> {
+    pub(crate) client: Client<'a>,
+    pub(crate) topic: &'a [u8],
+    pub(crate) payload: &'a [u8],
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+}
+
+/// A message that is being sent to a client; 2.1 only.
+pub(crate) struct MessageOut<'a> {
+    message: Message<'a>,
+    raw: *mut abi::midge_evt_message,
+}
+
 /// The broker's regular call.
 pub(crate) struct Tick<'a> {
     raw: *mut abi::midge_evt_tick,
@@ -54,6 +72,8 @@ pub(crate) enum Event<'a> {
     BasicAuth(Login<'a>),
     ExtAuthStart(ExtAuth<'a>),
     ExtAuthContinue(ExtAuth<'a>),
+    Message(Message<'a>),
+    MessageOut(MessageOut<'a>),
     Tick(Tick<'a>),
     Disconnect(Client<'a>),
     Connect(Client<'a>),
@@ -77,6 +97,10 @@ impl<'a> Event<'a> {
                 abi::MIDGE_EVT_BASIC_AUTH => login(data).map(Self::BasicAuth),
                 abi::MIDGE_EVT_EXT_AUTH_START => ext_auth(data).map(Self::ExtAuthStart),
                 abi::MIDGE_EVT_EXT_AUTH_CONTINUE => ext_auth(data).map(Self::ExtAuthContinue),
+                abi::MIDGE_EVT_MESSAGE => message(data).map(Self::Message),
+                abi::MIDGE_EVT_MESSAGE_OUT => {
+                    message(data).map(|message| Self::MessageOut(MessageOut { message, raw: data.cast() }))
+                }
                 abi::MIDGE_EVT_TICK => Some(Self::Tick(Tick { raw: data.cast(), callback: PhantomData })),
                 abi::MIDGE_EVT_DISCONNECT | abi::MIDGE_EVT_CLIENT_OFFLINE => {
                     let client = Client::new((*data.cast::<abi::midge_evt_disconnect>()).client)?;
@@ -100,7 +124,28 @@ unsafe fn acl_check<'a>(data: *mut c_void) -> Option<AclCheck<'a>> {
             true => &[][..],
             false => std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.payloadlen as usize),
         };
-        Some(AclCheck { client: Client::new(raw.client)?, topic: bytes(raw.topic)?, access: raw.access, payload })
+        Some(AclCheck {
+            client: Client::new(raw.client)?,
+            topic: bytes(raw.topic)?,
+            access: raw.access,
+            payload,
+            qos: raw.qos,
+            retain: raw.retain,
+        })
+    }
+}
+
+/// # Safety
+/// `data` points to a message that lives for `'a`.
+unsafe fn message<'a>(data: *mut c_void) -> Option<Message<'a>> {
+    // SAFETY: the caller vouches for the struct; its client, topic and payload are the broker's for the call.
+    unsafe {
+        let raw = &*data.cast::<abi::midge_evt_message>();
+        let payload = match raw.payload.is_null() {
+            true => &[][..],
+            false => std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.payloadlen as usize),
+        };
+        Some(Message { client: Client::new(raw.client)?, topic: bytes(raw.topic)?, payload, qos: raw.qos, retain: raw.retain })
     }
 }
 
@@ -147,6 +192,19 @@ impl ExtAuth<'_> {
             }
         }
         status
+    }
+}
+
+impl<'a> MessageOut<'a> {
+    /// Returns what is being sent.
+    pub(crate) fn message(&self) -> &Message<'a> {
+        &self.message
+    }
+
+    /// Has the message sent as one that was retained.
+    pub(crate) fn send_as_retained(&mut self) {
+        // SAFETY: the event's struct is the broker's for the call, and this field is for us to write.
+        unsafe { (*self.raw).retain = true };
     }
 }
 

@@ -34,6 +34,7 @@ type CallbackUnregister = unsafe extern "C" fn(*mut midge_plugin_id, c_int, abi:
 type Kick = unsafe extern "C" fn(*const c_char, bool) -> c_int;
 type CompleteBasicAuth = unsafe extern "C" fn(*const c_char, c_int);
 type FindClient = unsafe extern "C" fn(*const c_char) -> *mut midge_client;
+type SubscriptionAdd = unsafe extern "C" fn(*const abi::midge_subscription) -> c_int;
 type SubscriptionDelete = unsafe extern "C" fn(*const c_char, *const c_char) -> c_int;
 type SetInfo = unsafe extern "C" fn(*mut midge_plugin_id, *const c_char, *const c_char) -> c_int;
 type BrokerPublish =
@@ -60,6 +61,9 @@ pub(crate) struct Host {
     kick_client_by_clientid: Option<Kick>,
     complete_basic_auth: Option<CompleteBasicAuth>,
     client: Option<FindClient>,
+    client_sub_count: Option<ClientNumber>,
+    client_port: Option<ClientNumber>,
+    subscription_add: Option<SubscriptionAdd>,
     subscription_delete: Option<SubscriptionDelete>,
     plugin_set_info: Option<SetInfo>,
     broker_publish: Option<BrokerPublish>,
@@ -81,6 +85,17 @@ pub(crate) struct Publication<'a> {
     pub(crate) retain: bool,
     /// The message expiry interval in seconds.
     pub(crate) expiry: Option<u32>,
+}
+
+/// What became of a subscription that was to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subscribed {
+    /// It was made; for a client of MQTT 3.1.1 it may have been there.
+    Made,
+    /// It was there, and has the new options.
+    Existed,
+    /// The broker refused.
+    Failed,
 }
 
 /// The identifier of the property (MQTT 5.0, table 2-4).
@@ -118,6 +133,9 @@ pub(crate) fn host() -> &'static Host {
         kick_client_by_clientid: function!(c"mosquitto_kick_client_by_clientid", Kick),
         complete_basic_auth: function!(c"mosquitto_complete_basic_auth", CompleteBasicAuth),
         client: function!(c"mosquitto_client", FindClient),
+        client_sub_count: function!(c"mosquitto_client_sub_count", ClientNumber),
+        client_port: function!(c"mosquitto_client_port", ClientNumber),
+        subscription_add: function!(c"mosquitto_subscription_add", SubscriptionAdd),
         subscription_delete: function!(c"mosquitto_subscription_delete", SubscriptionDelete),
         plugin_set_info: function!(c"mosquitto_plugin_set_info", SetInfo),
         broker_publish: function!(c"mosquitto_broker_publish", BrokerPublish),
@@ -275,6 +293,12 @@ impl<'a> Client<'a> {
         let Some(clean_session) = host().client_clean_session else { return SessionStart::Resumed };
         // SAFETY: the pointer is a live client, see `new`; the function only reads.
         if unsafe { clean_session(self.pointer.as_ptr()) } { SessionStart::Clean } else { SessionStart::Resumed }
+    }
+
+    /// Returns whether the broker knows of no subscription of the client's session; `false` where it can't tell.
+    pub(crate) fn has_no_subscription(self) -> bool {
+        // SAFETY: the pointer is a live client, see `new`; the function only reads.
+        host().client_sub_count.is_some_and(|count| unsafe { count(self.pointer.as_ptr()) } == 0)
     }
 
     /// Returns whether the session certainly ends with the connection.
@@ -459,6 +483,49 @@ impl Host {
         let (Some(client), Some(address)) = (self.client_of(thread, id), self.client_address) else { return false };
         // SAFETY: the broker has just named the client, and nothing has run since that could end it.
         unsafe { address(client.as_ptr()).is_null() }
+    }
+
+    /// Returns the port of the listener that the client of this identifier came through, where the broker can tell.
+    pub(crate) fn port_of(&self, _: &BrokerThread, id: &str) -> Option<u16> {
+        let (find, port, id) = (self.client?, self.client_port?, CString::new(id).ok()?);
+        // SAFETY: a C string that lives until the call returns; the client that is found lives as long as this callback.
+        let number = unsafe {
+            let client = find(id.as_ptr());
+            if client.is_null() { 0 } else { port(client) }
+        };
+        u16::try_from(number).ok().filter(|port| *port != 0)
+    }
+
+    /// Returns how many subscriptions the client of this identifier has, where the broker can tell.
+    pub(crate) fn subscriptions_of(&self, _: &BrokerThread, id: &str) -> Option<c_int> {
+        let (find, count, id) = (self.client?, self.client_sub_count?, CString::new(id).ok()?);
+        // SAFETY: a C string that lives until the call returns; the client that is found lives as long as this callback.
+        unsafe {
+            let client = find(id.as_ptr());
+            (!client.is_null()).then(|| count(client))
+        }
+    }
+
+    /// Makes a subscription for a client, or gives the one it has other options; nothing is called back.
+    ///
+    /// `options` are the quality of service and the bits of MQTT 5.0 section 3.8.3.1 without those of retain handling.
+    pub(crate) fn subscribe(&self, _: &BrokerThread, id: &str, filter: &str, options: u8) -> Subscribed {
+        let (Some(add), Ok(id), Ok(filter)) = (self.subscription_add, CString::new(id), CString::new(filter)) else {
+            return Subscribed::Failed;
+        };
+        // SAFETY: the struct is plain data for which zero is valid; the broker copies both C strings, which live until the call returns.
+        let code = unsafe {
+            let mut subscription: abi::midge_subscription = std::mem::zeroed();
+            subscription.clientid = id.as_ptr().cast_mut();
+            subscription.topic_filter = filter.as_ptr().cast_mut();
+            subscription.options = options;
+            add(&raw const subscription)
+        };
+        match code {
+            abi::MIDGE_ERR_SUCCESS => Subscribed::Made,
+            abi::MIDGE_ERR_SUB_EXISTS => Subscribed::Existed,
+            _ => Subscribed::Failed,
+        }
     }
 
     /// Takes a subscription from a client; returns whether the broker could.

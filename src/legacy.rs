@@ -97,6 +97,18 @@ pub(crate) extern "C" fn mosquitto_auth_security_cleanup(
     Status::SUCCESS.code()
 }
 
+/// Returns the bytes of a message.
+///
+/// # Safety
+/// The payload is null or has as many readable bytes as the message says, which live as long as it does.
+unsafe fn payload(message: &midge_acl_msg) -> &[u8] {
+    match usize::try_from(message.payloadlen) {
+        // SAFETY: the caller vouches for the bytes.
+        Ok(length) if !message.payload.is_null() => unsafe { std::slice::from_raw_parts(message.payload.cast::<u8>(), length) },
+        _ => &[],
+    }
+}
+
 /// Decides an access.
 ///
 /// # Safety
@@ -116,7 +128,9 @@ pub(crate) unsafe extern "C" fn mosquitto_auth_acl_check(
         let (plugin, client, topic) = unsafe { (plugin(user_data), Client::new(client), bytes((*message).topic)) };
         match (plugin, client, topic, BrokerThread::current()) {
             (Some(plugin), Some(client), Some(topic), Some(thread)) => {
-                let status = plugin.acl(&thread, &AclCheck { client, topic, access, payload: &[] });
+                // SAFETY: as above; the message has as many readable bytes as it says, or none.
+                let payload = unsafe { payload(&*message) };
+                let status = plugin.acl(&thread, &AclCheck { client, topic, access, payload, qos: 0, retain: false });
                 // There is no tick before 2.0.
                 plugin.catch_up(&thread);
                 status

@@ -4,6 +4,7 @@
 //! One table, [`SETTINGS`], says for each its default, what is allowed, and whether a reload takes it.
 //! A wrong value ends the start, an unknown name is a warning: somebody else's line shall not keep a broker down.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use midge_core::jwt::{JwtKeys, JwtSettings};
 use midge_core::key::KeySpace;
 use midge_core::password::HashPolicy;
 use midge_core::setting;
+use midge_store::hot::HotSettings;
+use midge_store::presence::PresenceSettings;
 use midge_store::push::PushSettings;
 use midge_store::service::ServiceSettings;
 use midge_store::{StoreSettings, StoreUrl, WatchPolicy};
@@ -58,6 +61,66 @@ impl std::fmt::Display for OptionError {
     }
 }
 
+/// What stands before the topics of clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mount {
+    /// Nothing.
+    #[default]
+    None,
+    /// The same for all.
+    All(String),
+    /// By the port that a client came through.
+    ByPort(Vec<(u16, String)>),
+}
+
+/// Where retained messages are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ReaderAddress {
+    /// A host with its port.
+    Tcp(String),
+    /// A socket of this machine.
+    Unix(std::path::PathBuf),
+}
+
+impl std::fmt::Display for ReaderAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(host) => f.write_str(host),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What is set about automatic subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AutosubSettings {
+    pub(crate) enabled: bool,
+    pub(crate) per_client: usize,
+    pub(crate) per_tick: usize,
+    pub(crate) mount: Mount,
+    pub(crate) retained: usize,
+    pub(crate) retained_bytes: usize,
+    pub(crate) reader: Option<ReaderAddress>,
+    pub(crate) copy_bytes: usize,
+    pub(crate) absence: Duration,
+}
+
+impl Default for AutosubSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            per_client: 1_000,
+            per_tick: 1_000,
+            mount: Mount::None,
+            retained: 10_000,
+            retained_bytes: 64 << 20,
+            reader: None,
+            copy_bytes: 256 << 20,
+            absence: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
 /// What to answer about users that the store doesn't know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum UnknownUsers {
@@ -92,6 +155,12 @@ pub(crate) struct Settings {
     pub(crate) report: bool,
     pub(crate) push: bool,
     pub(crate) push_settings: PushSettings,
+    pub(crate) presence: bool,
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) presence_settings: PresenceSettings,
+    pub(crate) hot: bool,
+    pub(crate) hot_settings: HotSettings,
+    pub(crate) autosub: AutosubSettings,
     pub(crate) gate: GateSettings,
     pub(crate) service: ServiceSettings,
     pub(crate) jwt: JwtSettings,
@@ -128,6 +197,12 @@ impl Default for Settings {
             report: true,
             push: true,
             push_settings: PushSettings::default(),
+            presence: true,
+            metrics: None,
+            presence_settings: PresenceSettings::default(),
+            hot: true,
+            hot_settings: HotSettings::default(),
+            autosub: AutosubSettings::default(),
             gate: GateSettings::default(),
             service: ServiceSettings::default(),
             jwt: JwtSettings::default(),
@@ -212,8 +287,12 @@ impl Settings {
                 [settings.store_user.clone(), settings.store_password.clone()],
                 [settings.connect_timeout, settings.response_timeout],
                 (settings.offline_sessions, settings.report, settings.push, settings.push_settings.clone()),
+                (settings.presence, settings.presence_settings.clone(), settings.metrics),
+                settings.autosub.clone(),
                 (settings.gate.directory.clone(), settings.gate.shield.clone(), settings.gate.credentials.clone()),
                 settings.service.clone(),
+                (settings.hot, settings.hot_settings.list, settings.hot_settings.interval),
+                settings.hot_settings.roll_up.patterns().map(str::to_owned).collect::<Vec<_>>(),
             )
         };
         fixed(self) == fixed(other)

@@ -10,30 +10,39 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use midge_core::gate::{Gate, Refusal};
 use midge_core::name::{NodeName, Shown};
-use midge_store::node::{Fact, Report};
+use midge_store::node::{Fact, Life, Report};
 use midge_store::service::{Clock, Service};
 
 use crate::border::Status;
+use crate::events::Message;
 use crate::host::{BrokerCell, BrokerThread, Client, Level, forget_wake, host, leave_descriptors, prepare_wake};
 use crate::logger;
 use crate::options::{Given, OptionError, SETTINGS, Settings};
 
 mod access;
+mod autosub;
 mod changes;
 pub(crate) mod faults;
+mod hot;
 mod load;
 mod login;
+mod metrics;
 mod patience;
+mod presence;
 mod push;
 mod scram;
 mod sessions;
 mod traffic;
 mod waker;
 
+use autosub::Autosub;
 use changes::Pending;
+use hot::Hot;
 use load::Load;
 use login::Delayed;
+use metrics::Metrics;
 use patience::Patience;
+use presence::Presenting;
 use push::Pushing;
 use scram::Exchanges;
 use sessions::Sessions;
@@ -48,8 +57,13 @@ const IDLE_TICK: Duration = Duration::from_millis(10);
 /// How soon it shall call again while logins wait.
 const BUSY_TICK: Duration = Duration::from_millis(5);
 
+/// What a report is made of.
+type Collect = Box<dyn Fn() -> Vec<(&'static str, Fact)> + Send + Sync>;
+
 /// One load of the plugin into a broker.
 pub(crate) struct Plugin {
+    /// First, so that it ends first: the service has files that must be closed on the broker's thread.
+    _metrics: Option<Metrics>,
     given: Given,
     settings: ArcSwap<Settings>,
     level: Level,
@@ -63,6 +77,9 @@ pub(crate) struct Plugin {
     patience: Patience,
     waker: Arc<Waker>,
     pushing: Pushing,
+    presenting: Presenting,
+    hot: Hot,
+    autosub: Autosub,
     traffic: Arc<Traffic>,
     _load: Load,
     busy: AtomicBool,
@@ -89,10 +106,13 @@ impl Plugin {
             log::warn!("{warning}");
         }
         let login = settings.login().map_err(|error| error.to_string())?;
-        let gate = Gate::new(settings.gate.clone(), login).map_err(|error| error.to_string())?;
+        let level = host().level();
+        let mut of_gate = settings.gate.clone();
+        // What nobody acts on is not read.
+        of_gate.directory.lists &= level > Level::Auth;
+        let gate = Gate::new(of_gate, login).map_err(|error| error.to_string())?;
         let gate = Arc::new(gate);
         let url = settings.store_url().map_err(|error| error.to_string())?;
-        let level = host().level();
         let load = Load::begin();
         let node = load.name(&settings.node_name());
         log::info!("{} loaded at level {level:?} as node \"{}\"; store {url}", env!("CARGO_PKG_VERSION"), Shown(&node));
@@ -108,8 +128,9 @@ impl Plugin {
         let service = Service::start_in(gate.clone(), backend, settings.service.clone(), clock, begin)
             .map_err(|error| format!("no thread: {error}"))?;
         let waker = Arc::new(Waker::default());
+        let autosub = Autosub::start(settings.autosub.clone(), level, load.is_first(), &waker)?;
         let reads_pushes = settings.push && level > Level::Auth && !url.is_directory();
-        if level == Level::Delayed || reads_pushes {
+        if level > Level::Auth {
             prepare_wake(thread);
             waker.start().map_err(|error| format!("no thread: {error}"))?;
         }
@@ -117,25 +138,52 @@ impl Plugin {
             true => Pushing::start(&settings, &url, &load, waker.clone()).map_err(|error| format!("pushes: {error}"))?,
             false => Pushing::default(),
         };
+        let hot = Hot::start(&settings, &url, &load, level).map_err(|error| format!("hot topics: {error}"))?;
         let traffic = Arc::new(Traffic::default());
         // Nobody else can look into a directory meanwhile.
         let reports = settings.report && !url.is_directory();
+        let mut presenting = Presenting::default();
+        let name = node.clone();
         if let Some(node) = NodeName::from_bytes(node.as_bytes()).ok().filter(|_| reports) {
-            service.report(Self::reporting(node, &gate, &traffic, &pushing, level));
+            let life = Arc::new(Life::default());
+            // Mosquitto 1.x doesn't tell when a client goes.
+            if settings.presence && level > Level::Auth {
+                presenting = Presenting::start(&settings, &url, node.clone(), life.clone(), gate.clone())
+                    .map_err(|error| format!("presence: {error}"))?;
+            }
+            service.report(Report {
+                node,
+                life,
+                collect: Self::reporting(&gate, &traffic, &pushing, &presenting, &hot, &autosub, level),
+            });
         }
+        let mut sessions = Sessions::new(settings.offline_sessions, level > Level::Auth, presenting.attendance());
+        if autosub.has_index() {
+            sessions.keep_left();
+        }
+        let service = Arc::new(service);
+        let collect = || Self::reporting(&gate, &traffic, &pushing, &presenting, &hot, &autosub, level);
+        // One address serves one load.
+        let metrics = settings.metrics.filter(|_| load.is_first());
+        let metrics = metrics.map(|address| Metrics::start(address, &name, collect(), service.clone())).transpose();
+        let metrics = metrics.map_err(|error| format!("no thread: {error}"))?;
         Ok(Self {
+            _metrics: metrics,
             given,
             level,
             gate,
-            service: Arc::new(service),
+            service,
             clock,
-            sessions: BrokerCell::new(Sessions::new(settings.offline_sessions, level > Level::Auth)),
+            sessions: BrokerCell::new(sessions),
             delayed: BrokerCell::new(Delayed::default()),
             exchanges: BrokerCell::new(Exchanges::default()),
             pending: BrokerCell::new(Pending::default()),
             patience: Patience::default(),
             waker,
             pushing,
+            presenting,
+            hot,
+            autosub,
             traffic,
             _load: load,
             busy: AtomicBool::new(false),
@@ -144,8 +192,18 @@ impl Plugin {
         })
     }
 
-    fn reporting(node: NodeName, gate: &Arc<Gate>, traffic: &Arc<Traffic>, pushing: &Pushing, level: Level) -> Report {
-        let (gate, traffic, pushes) = (gate.clone(), traffic.clone(), pushing.counters());
+    fn reporting(
+        gate: &Arc<Gate>,
+        traffic: &Arc<Traffic>,
+        pushing: &Pushing,
+        presenting: &Presenting,
+        hot: &Hot,
+        autosub: &Autosub,
+        level: Level,
+    ) -> Collect {
+        let (gate, traffic, pushes, hot) = (gate.clone(), traffic.clone(), pushing.counters(), hot.facts());
+        let autosub = autosub.counters();
+        let attendance = presenting.attendance();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let collect = move || {
             let mut facts = vec![
@@ -156,14 +214,32 @@ impl Plugin {
                 ("started", Fact::Gauge(started)),
             ];
             facts.extend(traffic.facts(&gate, level, pushes.as_ref().map(|pushes| pushes())));
+            facts.extend(attendance.iter().flat_map(presence::facts));
+            facts.extend(hot());
+            if level > Level::Auth {
+                facts.extend(autosub.facts());
+            }
             facts
         };
-        Report { node, collect: Box::new(collect) }
+        Box::new(collect)
+    }
+
+    /// Returns whether the broker has to tell of each message.
+    pub(crate) fn wants_messages(&self) -> bool {
+        self.hot.wants_messages() || self.autosub.wants_messages()
+    }
+
+    /// Takes notice of a message that a client or a bridge has published, and that goes on to subscribers.
+    pub(crate) fn message(&self, thread: &BrokerThread, message: &Message<'_>) -> Status {
+        self.count_message(thread, message);
+        self.copy_message(thread, message);
+        Status::SUCCESS
     }
 
     /// Ends all threads, and waits for them.
     pub(crate) fn stop(self, thread: &BrokerThread) {
         self.waker.stop();
+        self.hot.end(thread);
         if self.level > Level::Auth {
             forget_wake(thread);
         }
@@ -210,7 +286,9 @@ impl Plugin {
         if let Some((connected, entered)) = self.sessions.with(thread, |sessions| sessions.counts()) {
             self.traffic.clients(connected, entered);
         }
-        let pushes_wait = self.push_some(thread);
+        self.show_hot(thread);
+        let pushes_wait = self.subscribe_some(thread) | self.push_some(thread);
+        self.tell_missed(thread);
         if pushes_wait {
             self.waker.call();
         }
@@ -234,6 +312,9 @@ impl Plugin {
     ///
     /// It isn't during a reload, when the broker asks about one client after the other: the tick comes next.
     pub(crate) fn catch_up(&self, thread: &BrokerThread) {
+        if self.level == Level::Auth {
+            self.show_hot(thread);
+        }
         if !(self.reload.is_under_way() && self.reload.has_an_end()) && self.gate.directory().has_changes() {
             self.catch_up_now(thread);
         }

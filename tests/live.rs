@@ -32,6 +32,12 @@ fn a_right_that_comes_back_subscribes_nobody(version: MosquittoVersion) {
             assert_eq!(delivered(&mut bob, &mut ann, &[topic], "end"), [topic], "{key}");
             redis.run(&["HDEL", key, &filter]);
             figures.until(&format!("{key}: rule removed, delivery"), || delivered(&mut bob, &mut ann, &[topic], "end").is_empty());
+            if version == MosquittoVersion::V2_1_2 {
+                // Until the next tick the broker has the subscription, and nobody takes it away if the rule is back by then.
+                figures.until(&format!("{key}: rule removed, subscription"), || {
+                    bob.publish(topic, b"x", 1, false).unwrap() == NO_SUBSCRIBERS
+                });
+            }
             redis.run(&["HSET", key, &filter, "prs"]);
             figures.until(&format!("{key}: rule back"), || publishes(&mut probe, topic));
             assert!(delivered(&mut bob, &mut ann, &[topic], "end").is_empty(), "{protocol:?} {key}: nobody has subscribed again");

@@ -13,6 +13,8 @@
 
 /// Rights from several places, and the broker's own doings.
 mod access;
+/// Clients that never subscribe.
+mod autosub;
 /// A store that fails over, freezes, or is away while a broker restarts.
 mod away;
 /// What Redis may hold that makes no sense.
@@ -29,6 +31,8 @@ mod config;
 mod configurations;
 /// Logins that 2.1 answers later.
 mod delayed;
+/// Which topics are hot, over several brokers.
+mod hot;
 /// What went wrong in other plugins, and doesn't here.
 mod incumbents;
 /// The entry points of Mosquitto 1.5 and 1.6.
@@ -37,8 +41,12 @@ mod legacy;
 mod live;
 /// Who gets in on a real Mosquitto, and who doesn't.
 mod logins;
+/// What Prometheus reads of a broker.
+mod metrics;
 /// What clients notice while Redis is away: nothing.
 mod outage;
+/// Who is online, and who came and went.
+mod presence;
 /// What applications push through the store.
 mod push;
 /// The least rights of a broker's Redis user.

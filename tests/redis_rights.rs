@@ -9,7 +9,7 @@ use midge_testkit::{
     workspace,
 };
 
-const NO_PUSH: &str = "auth_opt_push false";
+const NO_PUSH: &str = "auth_opt_push false\nauth_opt_presence false\nauth_opt_hot false";
 const SOON: Duration = Duration::from_secs(20);
 
 /// Returns the arguments of each command of the documentation that begins so.
@@ -73,6 +73,21 @@ fn pushes(run: &dyn Fn(&[&str]) -> String) {
     until("a node that is gone to be forgotten", SOON, || Ok((run(&["HLEN", "midge:push:read"]) == "1").then_some(()))).unwrap();
 }
 
+/// Has all done that there is to be done with presence.
+fn presence(run: &dyn Fn(&[&str]) -> String) {
+    until("clients to be shown as online", SOON, || Ok((run(&["EXISTS", "midge:online:{alice}"]) == "1").then_some(()))).unwrap();
+    until("a denial to be told of", SOON, || Ok(run(&["XRANGE", "midge:events", "-", "+"]).contains("denied").then_some(())))
+        .unwrap();
+    run(&["HSET", "midge:online:{bob}", "phone", "lost 5"]);
+    let enter = "return redis.call('hset', KEYS[1], 'bob\\0phone', '5')";
+    run(&["EVAL", enter, "1", "midge:online:node:{lost}"]);
+    run(&["SADD", "midge:online:nodes", "lost"]);
+    until("a node that is gone to be forgotten", SOON, || {
+        Ok((!run(&["SMEMBERS", "midge:online:nodes"]).contains("lost")).then_some(()))
+    })
+    .unwrap();
+}
+
 /// Has the store asked for all that it may be asked for by a broker.
 fn serves(broker: &Mosquitto, servers: &[&RedisServer], name: &str, options: &str) {
     let run = |command: &[&str]| anywhere(servers.iter().copied(), command);
@@ -88,6 +103,13 @@ fn serves(broker: &Mosquitto, servers: &[&RedisServer], name: &str, options: &st
     }
     if name == "alice" && !options.contains(NO_PUSH) {
         pushes(&run);
+        presence(&run);
+        run(&["HSET", &format!("{key}:acl"), "hot", "p"]);
+        until("a topic to be hot", SOON, || {
+            client.publish("hot", b"x", 1, false)?;
+            Ok((run(&["ZCARD", "midge:hot:{messages}:1m:now"]) != "0").then_some(()))
+        })
+        .unwrap();
     }
     run(&["HSET", &key, "enabled", "0"]);
     client.closed(SOON).unwrap();
@@ -98,23 +120,23 @@ fn serves(broker: &Mosquitto, servers: &[&RedisServer], name: &str, options: &st
 fn each_way_of_working_needs_no_more_than_is_documented() {
     let commands = documented("redis-cli ACL SETUSER ");
     let midge: Vec<&Vec<String>> = commands.iter().filter(|words| words[0] == "midge").collect();
-    assert_eq!((midge.len(), commands.len()), (6, 7));
-    let [least, rehash, push, keyspace, sentinel, cluster] = midge[..] else { panic!("{midge:?}") };
+    assert_eq!((midge.len(), commands.len()), (8, 9));
+    let [least, rehash, push, presence, hot, keyspace, sentinel, cluster] = midge[..] else { panic!("{midge:?}") };
     let (tracking, notified) = (format!("auth_opt_watch tracking\n{NO_PUSH}"), "auth_opt_watch keyspace");
     let anew = "auth_opt_rehash_on_login argon2id";
     for (users, options) in [
         (vec![least], tracking.clone()),
         (vec![least, rehash], format!("{tracking}\n{anew}")),
-        (vec![least, push, rehash, keyspace], format!("{notified}\n{anew}")),
+        (vec![least, push, presence, hot, rehash, keyspace], format!("{notified}\n{anew}")),
     ] {
         let store = RedisServer::builder(RedisVersion::Redis7).config("notify-keyspace-events Kghx$").start().unwrap();
         set_users(&store, users);
         let broker = broker(&format!("redis://midge@127.0.0.1:{}", store.port()), &options);
         serves(&broker, &[&store], "alice", &options);
     }
-    behind_sentinel(&[least, rehash, push, sentinel], &format!("auth_opt_watch tracking\n{anew}"));
+    behind_sentinel(&[least, rehash, push, presence, hot, sentinel], &format!("auth_opt_watch tracking\n{anew}"));
     in_a_cluster(&[least, rehash, cluster], &format!("{tracking}\n{anew}"));
-    in_a_cluster(&[least, rehash, push, keyspace, cluster], &format!("{notified}\n{anew}"));
+    in_a_cluster(&[least, rehash, push, presence, hot, keyspace, cluster], &format!("{notified}\n{anew}"));
 }
 
 fn behind_sentinel(users: &[&Vec<String>], options: &str) {

@@ -51,7 +51,8 @@ impl Stage {
     /// Initialises the plugin, once more too.
     pub(crate) fn init(&mut self, options: &[(&str, &str)]) -> i32 {
         let url = self.redis.url();
-        let mut all = vec![("store", url.as_str()), PATIENT];
+        // Lists of hot topics come by the clock, among whatever calls are looked at.
+        let mut all = vec![("store", url.as_str()), PATIENT, ("hot_list", "0")];
         all.extend(options);
         self.host.init(&all).unwrap()
     }

@@ -1,15 +1,18 @@
 //! The one table of settings.
 //!
 //! Options, the TOML file, the reference page and the messages about wrong values all come from it.
+//! This file is long: it has a row for each setting, and nothing else of weight.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use midge_core::certificate::CertificateField;
 use midge_core::gate::Anonymous;
+use midge_core::hot::RollUp;
 use midge_core::password::HashPolicy;
 use midge_core::setting::{self, DURATION, SWITCH, duration_between as between, number, one_of, switch, text};
 
-use super::{Settings, UnknownUsers};
+use super::{Mount, ReaderAddress, Settings, UnknownUsers};
 
 /// One setting.
 #[cfg_attr(not(test), expect(dead_code, reason = "default and purpose are for the reference page, which a test keeps"))]
@@ -40,6 +43,30 @@ pub(crate) fn nearest(name: &str) -> String {
     match setting::nearest(name, SETTINGS.iter().map(|setting| setting.name)) {
         Some(name) => format!("did you mean {name}?"),
         None => "docs/OPTIONS.md lists all".to_owned(),
+    }
+}
+
+/// Reads `PREFIX`, or `PORT=PREFIX,PORT=PREFIX`.
+fn mount(text: &str) -> Result<Mount, String> {
+    let plain = |prefix: &str| !prefix.is_empty() && !prefix.contains(['+', '#', '$', ',', '=']);
+    if !text.contains('=') {
+        return if plain(text) { Ok(Mount::All(text.to_owned())) } else { Err(String::new()) };
+    }
+    let one = |part: &str| {
+        let (port, prefix) = part.trim().split_once('=')?;
+        Some((port.parse().ok()?, prefix.to_owned())).filter(|_| plain(prefix))
+    };
+    text.split(',').map(one).collect::<Option<Vec<_>>>().map(Mount::ByPort).ok_or_else(String::new)
+}
+
+fn reader(text: &str) -> Result<ReaderAddress, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if !path.is_empty() => Ok(ReaderAddress::Unix(path.into())),
+        Some(_) => Err(String::new()),
+        None => {
+            let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+            port.filter(|port| *port > 0).map(|_| ReaderAddress::Tcp(text.to_owned())).ok_or_else(String::new)
+        }
     }
 }
 
@@ -365,6 +392,74 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Sessions of disconnected clients whose rules are kept at hand; at the bound the longest gone are looked up by name.",
         |s, v| number(v, 0, 10_000_000).map(|v| s.offline_sessions = v)
     ),
+    setting!("autosub", "true", SWITCH, "Whether clients are subscribed to what their lists in the store say.", |s, v| {
+        let on = switch(v)?;
+        (s.autosub.enabled, s.gate.directory.lists) = (on, on);
+        Ok(())
+    }),
+    setting!(
+        "autosub_per_client",
+        "1000",
+        "a number from 0 to 100000",
+        "Automatic subscriptions of one client; those beyond, of the lists farthest from it, are not made, counted and logged.",
+        |s, v| number(v, 0, 100_000).map(|v| s.autosub.per_client = v)
+    ),
+    setting!(
+        "autosub_client_lists",
+        "100000",
+        "a number from 0 to 10000000",
+        "Lists of single client identifiers that are held; further ones subscribe nobody, which the log says.",
+        |s, v| number(v, 0, 10_000_000).map(|v| s.gate.directory.client_lists = v)
+    ),
+    setting!(
+        "autosub_per_tick",
+        "1000",
+        "a number from 1 to 100000",
+        "Subscriptions made or taken away because a list has changed, and retained messages sent for them, in one tick; the others wait for the next.",
+        |s, v| number(v, 1, 100_000).map(|v| s.autosub.per_tick = v)
+    ),
+    setting!(
+        "autosub_mount_point",
+        "none",
+        "a text, or PORT=TEXT,PORT=TEXT for listeners of Mosquitto 2.1 by their ports; without + # $",
+        "The mount_point of the listeners, which Mosquitto doesn't tell: it is put before each filter of a list.",
+        |s, v| mount(v).map(|v| s.autosub.mount = v)
+    ),
+    setting!(
+        "autosub_retained",
+        "10000",
+        "a number from 0 to 10000000; 0 switches it off",
+        "Retained messages held to be sent for automatic subscriptions; those beyond are not held, and counted.",
+        |s, v| number(v, 0, 10_000_000).map(|v| s.autosub.retained = v)
+    ),
+    setting!(
+        "autosub_retained_bytes",
+        "67108864",
+        "a number from 0 to 1099511627776",
+        "Bytes of the retained messages held; those beyond are not held, and counted.",
+        |s, v| number(v, 0, 1 << 40).map(|v| s.autosub.retained_bytes = v)
+    ),
+    setting!(
+        "autosub_reader",
+        "none",
+        "HOST:PORT or unix:PATH",
+        "A listener of this broker without TLS, websockets and mount_point, on loopback, through which messages retained before the start are read once.",
+        |s, v| reader(v).map(|v| s.autosub.reader = Some(v))
+    ),
+    setting!(
+        "autosub_copy_bytes",
+        "268435456",
+        "a number from 0 to 1099511627776",
+        "Bytes of the copies made for automatic subscriptions in one pass of the broker, before Mosquitto 2.1; further copies are dropped and counted.",
+        |s, v| number(v, 0, 1 << 40).map(|v| s.autosub.copy_bytes = v)
+    ),
+    setting!(
+        "autosub_absence",
+        "24h",
+        "a time from 0s to 366d",
+        "How long messages are copied for a client that is away, before Mosquitto 2.1, which doesn't tell when a session ends.",
+        |s, v| between(v, Duration::ZERO, Duration::from_secs(366 * 86_400)).map(|v| s.autosub.absence = v)
+    ),
     setting!(
         "report",
         "true",
@@ -420,6 +515,96 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "a number from 1 to 10000000",
         "Entries kept of those that were no pushes; at the bound the oldest are dropped.",
         |s, v| number(v, 1, 10_000_000).map(|v| s.push_settings.dead_letters = v)
+    ),
+    setting!(
+        "presence",
+        "true",
+        SWITCH,
+        "Whether the store, unless it is a directory, is told who is online, with events; it takes `report`, a further thread and a connection.",
+        |s, v| switch(v).map(|v| s.presence = v)
+    ),
+    setting!(
+        "presence_events",
+        "100000",
+        "a number from 1 to 100000000",
+        "About how many events the store keeps: who came, who went, what was denied; beyond, the oldest are dropped.",
+        |s, v| number(v, 1, 100_000_000).map(|v| s.presence_settings.bounds.events = v)
+    ),
+    setting!(
+        "presence_seen",
+        "30d",
+        "a time from 0s to 366d; 0s switches it off",
+        "How long the store keeps when a user was there last.",
+        |s, v| between(v, Duration::ZERO, Duration::from_secs(366 * 86_400)).map(|v| s.presence_settings.bounds.seen = v)
+    ),
+    setting!(
+        "offline_stream",
+        "false",
+        SWITCH,
+        "Whether messages that Mosquitto keeps for clients that are away are copied into the store's stream, for a service that reaches these otherwise.",
+        |s, v| switch(v).map(|v| s.presence_settings.missed = v)
+    ),
+    setting!(
+        "offline_stream_kept",
+        "100000",
+        "a number from 1 to 100000000",
+        "About how many of these messages the store keeps; beyond, the oldest are dropped.",
+        |s, v| number(v, 1, 100_000_000).map(|v| s.presence_settings.bounds.missed = v)
+    ),
+    setting!(
+        "offline_stream_rate",
+        "1000",
+        "a number from 1 to 100000",
+        "How many of these messages are copied in a second at most; further ones are counted.",
+        |s, v| number(v, 1, 100_000).map(|v| s.presence_settings.missed_rate = v)
+    ),
+    setting!(
+        "offline_stream_payload",
+        "4096",
+        "a number from 0 to 262144",
+        "Bytes of the longest payload that is copied; of a longer one the size is told.",
+        |s, v| number(v, 0, 262_144).map(|v| s.presence_settings.missed_payload = v)
+    ),
+    setting!(
+        "hot",
+        "true",
+        SWITCH,
+        "Whether publishes are counted by topic and added up in the store; it takes a further thread and connection.",
+        |s, v| switch(v).map(|v| s.hot = v)
+    ),
+    setting!(
+        "hot_patterns",
+        "none",
+        "up to 64 topic filters between commas, none of which begins with $",
+        "Filters under which topics are counted together, such as `chat/+/msg`; the first that matches takes a topic.",
+        |s, v| {
+            let patterns = RollUp::new(v.split(',').map(str::trim)).map_err(|error| error.to_string())?;
+            s.hot_settings.roll_up = Arc::new(patterns);
+            Ok(())
+        }
+    ),
+    setting!(
+        "hot_list",
+        "20",
+        "a number from 0 to 1000; 0 publishes none",
+        "How many topics each list below `$SYS/midge/hot/` has.",
+        |s, v| number(v, 0, 1_000).map(|v| s.hot_settings.list = v)
+    ),
+    setting!("hot_interval", "10s", "a time from 1s to 1h", "How often these lists are published.", |s, v| between(
+        v,
+        Duration::from_secs(1),
+        Duration::from_secs(3_600)
+    )
+    .map(|v| s.hot_settings.interval = v)),
+    setting!(
+        "metrics",
+        "none",
+        "none, or an IP address and a port, such as 127.0.0.1:9234",
+        "Where Prometheus is answered, without a password.",
+        |s, v| {
+            s.metrics = if v == "none" { None } else { Some(v.parse().map_err(|_| String::new())?) };
+            Ok(())
+        }
     ),
     setting!("hash_threads", "half the cores, 1 to 8", "a number from 1 to 64", "Threads that hash passwords.", |s, v| number(
         v, 1, 64

@@ -10,7 +10,9 @@ use midge_core::gate::{Admission, Asked, ClientPolicy, Hello, Proof};
 use midge_core::name::{ClientId, Shown, Username};
 use midge_core::policy::{Decision, Reason};
 use midge_core::topic::{TopicFilter, TopicName};
+use midge_store::presence::Who;
 
+use super::presence::who;
 use super::sessions::Sessions;
 use super::{Plugin, address_of};
 use crate::abi;
@@ -52,6 +54,16 @@ impl<'a> Question<'a> {
     }
 }
 
+/// Returns whether the reader of retained messages may do that.
+fn reads(question: &Question<'_>) -> bool {
+    match question {
+        Question::Topic(Access::Receive, topic) => !topic.is_reserved(),
+        Question::Topic(..) => false,
+        Question::Subscribe(text, _) => *text == "#",
+        Question::Unsubscribe(_) => true,
+    }
+}
+
 fn answer(allowed: bool) -> Status {
     if allowed { Status::SUCCESS } else { Status::ACL_DENIED }
 }
@@ -61,6 +73,7 @@ impl Plugin {
     pub(crate) fn acl(&self, thread: &BrokerThread, check: &AclCheck<'_>) -> Status {
         let status = self.acl_by_thread(thread, check);
         self.traffic.count(check.access, status);
+        self.count_permission(thread, check, status);
         if self.pushing.is_counting() {
             self.count_delivery(thread, check, status);
         }
@@ -83,22 +96,35 @@ impl Plugin {
     #[inline(never)]
     fn acl_in_full(&self, thread: &BrokerThread, check: &AclCheck<'_>, generation: u64) -> Status {
         let Some(question) = Question::of(check) else { return Status::ACL_DENIED };
+        let (mut gave_up, mut last_words) = (false, false);
         let known = self.sessions.with(thread, |sessions| {
             // A broker that disconnects a client asks about each subscription of a persistent session, and would take those that a
             // user who is disabled for a while may not hold. Nothing is delivered to them meanwhile, and they are checked again after.
             if matches!(question, Question::Subscribe(..)) && sessions.spares(check.client.handle()) {
                 return Some(true);
             }
+            let is_kicked = sessions.is_kicked(check.client.handle());
             let mut found = sessions.find(check.client, generation)?;
             let decision = match &question {
                 Question::Topic(access, topic) => found.may(*access, *topic),
                 other => other.decide(found.session.policy()),
             };
             let session = found.session;
+            // The broker asks about what a client has that is being disconnected: it isn't the client who asks.
+            let asks_itself = !is_kicked;
             match &question {
                 Question::Topic(Access::Receive, topic) if decision.allowed && session.withholds(*topic) => return Some(false),
-                Question::Subscribe(text, _) if decision.allowed => session.granted(text),
-                Question::Unsubscribe(text) => session.given_up(text),
+                Question::Topic(Access::Receive, topic) if decision.allowed && session.is_awaited() => {
+                    self.note_missed(thread, check, who(session.policy()), topic.as_str());
+                }
+                Question::Subscribe(text, _) if decision.allowed && asks_itself => session.granted(text),
+                // What a list says ends when the list says so.
+                Question::Unsubscribe(text) if session.made_to(text).is_some() => return Some(false),
+                Question::Unsubscribe(text) => {
+                    session.given_up(text);
+                    gave_up = true;
+                }
+                Question::Topic(Access::Publish, _) => last_words = decision.allowed && !session.is_connected(),
                 _ => {}
             }
             if !decision.allowed {
@@ -106,14 +132,41 @@ impl Plugin {
             }
             Some(decision.allowed)
         });
+        if gave_up {
+            self.autosub.want(thread, [check.client.handle()]);
+        }
+        if last_words {
+            self.hear_last_words(thread, check);
+        }
         match known {
             Some(Some(allowed)) => answer(allowed),
             // Entered again from inside a change of the table: refusing is the safe answer.
             None => Status::ACL_DENIED,
+            Some(None) if self.is_reader(check.client) => answer(reads(&question)),
             Some(None) => {
                 let Some(id) = check.client.id() else { return Status::ACL_DENIED };
                 self.acl_of_stranger(thread, check, &question, id, check.client.username())
             }
+        }
+    }
+
+    /// Notes a message that the broker keeps for a client that is away.
+    fn note_missed(&self, thread: &BrokerThread, check: &AclCheck<'_>, who: Who, topic: &str) {
+        // Of quality of service 0 the broker keeps nothing.
+        if check.qos > 0 && self.presenting.wants_missed() {
+            self.presenting.put_aside(thread, who, topic, check.payload, check.qos);
+        }
+    }
+
+    /// Notes what a client publishes that has gone: its will, rather than a retained message whose author is asked about.
+    #[cold]
+    fn hear_last_words(&self, thread: &BrokerThread, check: &AclCheck<'_>) {
+        let (id, address) = (check.client.id().unwrap_or_default(), check.client.handle());
+        let at_its_place = self.sessions.with(thread, |sessions| {
+            sessions.session_at(address).is_some_and(|session| session.policy().client().as_str().as_bytes() == id)
+        });
+        if at_its_place == Some(true) {
+            self.note_will(thread, check);
         }
     }
 
@@ -166,6 +219,9 @@ impl Plugin {
                 let handle = check.client.handle();
                 // Without an address it is no connection.
                 let connected = check.client.address().is_some();
+                if let (Question::Topic(Access::Receive, topic), true, false) = (question, allowed, connected) {
+                    self.note_missed(thread, check, who(&policy), topic.as_str());
+                }
                 self.sessions.with(thread, |sessions| {
                     if !connected {
                         return sessions.remember_stranger(handle, policy);

@@ -57,6 +57,14 @@ impl Plugin {
                 })
                 .collect();
             self.look_at_sessions(thread, bans, &slots);
+            let clients = changes.iter().filter_map(|change| match change {
+                Change::Client(client) => Some(client),
+                Change::Account(_) | Change::Bans => None,
+            });
+            let concerned: Vec<usize> = clients
+                .filter_map(|client| self.sessions.with(thread, |sessions| sessions.of_client(client.as_str())).flatten())
+                .collect();
+            self.autosub.want(thread, concerned);
         }
         for action in self.pending.with(thread, |pending| drain(&mut pending.actions)).unwrap_or_default() {
             self.act(thread, action);
@@ -66,8 +74,8 @@ impl Plugin {
     fn look_at_sessions(&self, thread: &BrokerThread, bans: bool, slots: &HashSet<*const Slot>) {
         let now = self.clock.now();
         let can_unsubscribe = self.level == Level::Delayed;
-        let actions = self.sessions.with(thread, |sessions| {
-            let mut actions = Vec::new();
+        let looked_at = self.sessions.with(thread, |sessions| {
+            let (mut actions, mut changed_at) = (Vec::new(), Vec::new());
             for (address, session) in sessions.iter_mut() {
                 let changed = !slots.is_empty() && slots.contains(&Arc::as_ptr(session.policy().slot()));
                 let expired = session.policy().expires_unix().is_some_and(|end| now.unix >= end);
@@ -80,13 +88,18 @@ impl Plugin {
                 }
                 // A session outlives a ban, and nobody looks at its filters again when that ends.
                 let has_rules = || session.policy().slot().account().standing() == Standing::Active;
+                if changed {
+                    changed_at.push(address);
+                }
                 if changed && (refusal.is_none() || has_rules()) {
                     recheck(address, session, can_unsubscribe, &mut actions);
                 }
             }
-            actions
+            (actions, changed_at)
         });
-        self.pending.with(thread, |pending| pending.actions.extend(actions.unwrap_or_default()));
+        let (actions, changed_at) = looked_at.unwrap_or_default();
+        self.pending.with(thread, |pending| pending.actions.extend(actions));
+        self.autosub.want(thread, changed_at);
     }
 
     fn act(&self, thread: &BrokerThread, action: Action) {
@@ -96,12 +109,16 @@ impl Plugin {
                 let still_there = self.sessions.with(thread, |sessions| {
                     let there = sessions.named_address(&id) == Some(address);
                     sessions.spare((there && spare).then_some(address));
+                    sessions.kick(there.then_some(address));
                     there
                 });
                 if still_there == Some(true) && host().kick(thread, &id) {
                     log::info!("disconnected client \"{}\": {why}", midge_core::name::Shown(&id));
                 }
-                self.sessions.with(thread, |sessions| sessions.spare(None));
+                self.sessions.with(thread, |sessions| {
+                    sessions.spare(None);
+                    sessions.kick(None);
+                });
             }
             Action::Unsubscribe { id, filter } => {
                 host().unsubscribe(thread, &id, &filter);
@@ -133,14 +150,26 @@ impl Plugin {
         let now: Duration = self.clock.now().monotonic;
         let (id, address) = (client.id(), client.handle());
         self.exchanges.with(thread, |exchanges| exchanges.forget(address));
+        self.forget_reader(address);
         if let Some(id) = id {
             self.sessions.with(thread, |sessions| sessions.depart(address, id, transient, now));
+            self.hot.departed(thread, id, now);
         }
         Status::SUCCESS
     }
 
-    /// Has the account at hand of a client that the listener itself has let in; 2.1 only.
+    /// Notes that a client is connected; 2.1 only.
     pub(crate) fn connect(&self, thread: &BrokerThread, client: Client<'_>) -> Status {
+        if self.is_reader(client) {
+            return Status::SUCCESS;
+        }
+        self.meet(thread, client);
+        self.subscribe_newcomer(thread, client);
+        Status::SUCCESS
+    }
+
+    /// Has the account at hand of a client that the listener itself has let in.
+    fn meet(&self, thread: &BrokerThread, client: Client<'_>) -> Status {
         self.greet(thread, client);
         let (Some(id), user) = (client.id(), client.username()) else { return Status::SUCCESS };
         let known = self
@@ -149,7 +178,7 @@ impl Plugin {
         if known != Some(false) {
             return Status::SUCCESS;
         }
-        let check = crate::events::AclCheck { client, topic: b"", access: 0, payload: &[] };
+        let check = crate::events::AclCheck { client, topic: b"", access: 0, payload: &[], qos: 0, retain: false };
         let Some(hello) = super::access::verified(&check, id, user) else { return Status::SUCCESS };
         let address = client.handle();
         if let Some(policy) = self.admit_stranger(hello.clone()) {

@@ -53,6 +53,9 @@ impl Default for Delayed {
 impl Plugin {
     /// Decides about a login on the broker's thread.
     pub(crate) fn basic_auth(&self, thread: &BrokerThread, login: &Login<'_>) -> Status {
+        if let Some(status) = self.admit_reader(thread, login.client, login.password) {
+            return status;
+        }
         let status = self.decide_again(thread, login).unwrap_or_else(|| {
             self.catch_up(thread);
             self.decide(thread, login)
@@ -85,6 +88,7 @@ impl Plugin {
         if let Some(Ok(id)) = client.id().map(std::str::from_utf8) {
             self.delayed.with(thread, |delayed| delayed.askers.remove(id));
         }
+        self.forget_reader(client.handle());
         let (id, now) = (client.id().unwrap_or_default(), self.clock.now().monotonic);
         self.sessions.with(thread, |sessions| sessions.arrive(client.handle(), id, now));
     }
@@ -294,7 +298,13 @@ impl Plugin {
             return Status::AUTH;
         }
         match self.sessions.with(thread, |sessions| sessions.enter(client.handle(), policy, client.session_start())) {
-            Some(()) => Status::SUCCESS,
+            Some(()) => {
+                // 2.1 has it under its identifier only later, and says so.
+                if self.level < Level::Delayed {
+                    self.subscribe_newcomer(thread, client);
+                }
+                Status::SUCCESS
+            }
             None => Status::AUTH,
         }
     }

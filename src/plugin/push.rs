@@ -15,11 +15,13 @@ use std::time::Duration;
 use midge_core::access::Access;
 use midge_core::push::Audience;
 use midge_core::topic::TopicName;
+use midge_store::presence::Who;
 use midge_store::push::{Delivery, Outcome, PushCounters, PushSettings, Pushes};
 use midge_store::{StoreError, StoreUrl};
 
 use super::Plugin;
 use super::load::Load;
+use super::presence::who;
 use super::sessions::{Session, Sessions};
 use super::waker::Waker;
 use crate::abi;
@@ -75,7 +77,7 @@ struct Count {
 
 /// A client that a push is for.
 struct Target {
-    id: Box<str>,
+    who: Who,
     connected: bool,
 }
 
@@ -141,11 +143,21 @@ impl Plugin {
         match &delivery.push.audience {
             Audience::Subscribers if !self.pushing.first => outcomes.push(outcome(&delivery, 0, 0)),
             Audience::Subscribers => {
-                publish(thread, &delivery, None);
+                let mut copies = 0;
+                if publish(thread, &delivery, None) {
+                    self.hot.pushed(thread, &delivery.push.topic, delivery.push.payload.len(), 0);
+                    if delivery.push.retain {
+                        // No event tells of what we publish.
+                        let push = &delivery.push;
+                        self.note_retained(thread, &push.topic, &push.payload, push.qos, self.clock.monotonic());
+                    }
+                    // Nor does one tell us to copy it.
+                    copies = self.copy(thread, &delivery.push.topic, &delivery.push.payload, delivery.push.qos, None);
+                }
                 if delivery.push.wants_result {
-                    state.counts.push(Count { delivery, delivered: 0, queued: 0, ticks_left: TICKS_TO_COUNT });
+                    state.counts.push(Count { delivery, delivered: copies, queued: 0, ticks_left: TICKS_TO_COUNT });
                 } else {
-                    outcomes.push(outcome(&delivery, 0, 0));
+                    outcomes.push(outcome(&delivery, copies, 0));
                 }
             }
             _ => {
@@ -164,8 +176,13 @@ impl Plugin {
             step.iter().filter_map(session).filter_map(|session| target(session, &fan.delivery)).collect::<Vec<_>>()
         });
         for target in targets.unwrap_or_default() {
-            if publish(thread, &fan.delivery, Some(&target.id)) {
+            if publish(thread, &fan.delivery, Some(target.who.client.as_str())) {
                 *if target.connected { &mut fan.delivered } else { &mut fan.queued } += 1;
+                // The broker doesn't ask whether a client may receive what is published to it by name.
+                if !target.connected && self.presenting.wants_missed() {
+                    let push = &fan.delivery.push;
+                    self.presenting.put_aside(thread, target.who, &push.topic, &push.payload, push.qos);
+                }
             }
         }
         fan.at += step.len();
@@ -180,6 +197,9 @@ impl Plugin {
             && publish(thread, &fan.delivery, Some(id.as_str()))
         {
             fan.queued += 1;
+        }
+        if fan.delivered + fan.queued > 0 {
+            self.hot.pushed(thread, &fan.delivery.push.topic, fan.delivery.push.payload.len(), fan.delivered);
         }
         true
     }
@@ -248,8 +268,7 @@ fn target(session: &Session, delivery: &Delivery) -> Option<Target> {
     // The broker keeps nothing of QoS 0 for who is away.
     let reachable = connected || (session.is_awaited() && push.qos > 0);
     let topic = TopicName::new(&push.topic).ok()?;
-    (meant && reachable && policy.may(Access::Receive, topic).allowed)
-        .then(|| Target { id: policy.client().as_str().into(), connected })
+    (meant && reachable && policy.may(Access::Receive, topic).allowed).then(|| Target { who: who(policy), connected })
 }
 
 fn publish(thread: &BrokerThread, delivery: &Delivery, client: Option<&str>) -> bool {

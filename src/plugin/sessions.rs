@@ -8,10 +8,13 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::time::Duration;
 
 use midge_core::access::Access;
+use midge_core::autosub::Subscription;
 use midge_core::gate::ClientPolicy;
 use midge_core::policy::{Decision, Latest, Policy};
 use midge_core::topic::{TopicFilter, TopicName};
+use midge_store::presence::{Attendance, unix_ms};
 
+use super::presence::who;
 use crate::host::{Client, SessionStart};
 
 /// How long a client that can't come back stays known, for its will.
@@ -23,7 +26,7 @@ const MAX_STRANGERS: usize = 10_000;
 
 /// Spreads addresses of allocated memory, whose lowest bits are all alike.
 #[derive(Default)]
-pub(super) struct AddressHasher(u64);
+pub(in crate::plugin) struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {
@@ -56,15 +59,20 @@ pub(super) struct Session {
     policy: ClientPolicy,
     /// `None` for a client that only publishes, as most devices do.
     filters: Option<Box<Filters>>,
+    /// The automatic subscriptions that it has, in the order of their filters' bytes; `None` for none.
+    #[expect(clippy::box_collection, reason = "most have none, and all pay for the size")]
+    made: Option<Box<Vec<Subscription>>>,
     /// When it went.
     departed: Option<Duration>,
     /// Whether it can't come back.
     transient: bool,
+    /// When its connection began, in milliseconds since 1970.
+    since: u64,
 }
 
 impl Session {
-    fn new(policy: ClientPolicy, filters: Option<Box<Filters>>) -> Box<Self> {
-        Box::new(Self { policy, filters, departed: None, transient: false })
+    fn new(policy: ClientPolicy, filters: Option<Box<Filters>>, since: u64) -> Box<Self> {
+        Box::new(Self { policy, filters, made: None, departed: None, transient: false, since })
     }
 
     fn is(&self, id: &[u8], user: Option<&[u8]>) -> bool {
@@ -93,11 +101,53 @@ impl Session {
     pub(super) fn withholds(&self, topic: TopicName<'_>) -> bool {
         let any =
             |filters: &[Box<str>]| filters.iter().any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)));
-        self.filters.as_ref().is_some_and(|filters| any(&filters.withheld) && !any(&filters.granted))
+        let by_list = || self.made().iter().any(|made| TopicFilter::new(&made.filter).is_ok_and(|filter| filter.matches(topic)));
+        self.filters.as_ref().is_some_and(|filters| any(&filters.withheld) && !any(&filters.granted)) && !by_list()
+    }
+
+    /// Returns the automatic subscriptions that the session has, in the order of their filters' bytes.
+    pub(super) fn made(&self) -> &[Subscription] {
+        self.made.as_ref().map_or(&[], |made| made)
+    }
+
+    pub(super) fn set_made(&mut self, made: Vec<Subscription>) {
+        self.made = (!made.is_empty()).then(|| Box::new(made));
+    }
+
+    /// Returns the automatic subscription to `filter`, if the session has it.
+    pub(super) fn made_to(&self, filter: &str) -> Option<&Subscription> {
+        let made = self.made();
+        made.binary_search_by(|one| (*one.filter).cmp(filter)).ok().and_then(|at| made.get(at))
+    }
+
+    /// Returns whether the client has subscribed to `filter` by itself.
+    pub(super) fn holds_itself(&self, filter: &str) -> bool {
+        self.filters.as_ref().is_some_and(|filters| filters.granted.iter().any(|known| **known == *filter))
+    }
+
+    /// Returns whether the client has subscribed by itself to a filter that matches `topic`.
+    pub(super) fn asks_itself_for(&self, topic: TopicName<'_>) -> bool {
+        let matches = |filter: &str| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic));
+        self.filters.as_ref().is_some_and(|filters| filters.granted.iter().any(|filter| matches(filter)))
+    }
+
+    /// Forgets all subscriptions: the broker has none of them.
+    pub(super) fn forget_subscriptions(&mut self) {
+        self.filters = None;
+        self.made = None;
+    }
+
+    /// Returns since when the client is away.
+    pub(super) fn departed(&self) -> Option<Duration> {
+        self.departed
     }
 
     /// Remembers a filter that was granted.
     pub(super) fn granted(&mut self, filter: &str) {
+        // From now on it is the client's own, with the options that it asks for.
+        if let Some(made) = &mut self.made {
+            made.retain(|one| *one.filter != *filter);
+        }
         let filters = self.filters.get_or_insert_default();
         filters.withheld.retain(|known| **known != *filter);
         if filters.granted.iter().any(|known| **known == *filter) {
@@ -194,11 +244,18 @@ pub(super) struct Sessions {
     offline_bound: usize,
     /// Whose session is to outlive the disconnection that is under way.
     spared: Option<usize>,
+    /// Who hears of comings and goings.
+    attendance: Option<Attendance>,
+    /// Who is being disconnected by us.
+    kicked: Option<usize>,
+    /// Automatic subscriptions of sessions that are here no more, by the address that these had; kept where anybody wants them.
+    left: Option<Vec<(usize, Vec<Subscription>)>>,
 }
 
 impl Sessions {
-    pub(super) fn new(offline_bound: usize, ends_are_told: bool) -> Self {
+    pub(super) fn new(offline_bound: usize, ends_are_told: bool, attendance: Option<Attendance>) -> Self {
         Self {
+            attendance,
             by_address: ByAddress::default(),
             latest: Latest::default(),
             era: 1,
@@ -217,7 +274,29 @@ impl Sessions {
             returning: VecDeque::new(),
             offline_bound,
             spared: None,
+            kicked: None,
+            left: None,
         }
+    }
+
+    /// Has the automatic subscriptions of sessions that end kept for [`Self::take_left`].
+    pub(super) fn keep_left(&mut self) {
+        self.left = Some(Vec::new());
+    }
+
+    /// Returns the automatic subscriptions of sessions that have ended since the last call, with their addresses.
+    pub(super) fn take_left(&mut self) -> Vec<(usize, Vec<Subscription>)> {
+        self.left.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Says who is being disconnected by us; none when it is over.
+    pub(super) fn kick(&mut self, address: Option<usize>) {
+        self.kicked = address;
+    }
+
+    /// Returns whether the client at `address` is being disconnected, when the broker asks about the subscriptions it has.
+    pub(super) fn is_kicked(&self, address: usize) -> bool {
+        self.kicked == Some(address)
     }
 
     /// Says whose session is to outlive the disconnection that begins now; none when it is over.
@@ -290,6 +369,7 @@ impl Sessions {
             place.session.departed = Some(now);
             place.session.transient = true;
             self.connected -= 1;
+            tell_end(self.attendance.as_ref(), &place.session);
             self.leaving.push_back((now, address));
         }
     }
@@ -327,11 +407,21 @@ impl Sessions {
             let same = *at == address && session.is_connected();
             (same || start == SessionStart::Resumed) && session.policy.user() == policy.user()
         };
-        let filters = earlier
-            .and_then(|earlier| Some((earlier, self.session_at(earlier)?)))
-            .filter(goes_on)
-            .and_then(|(_, session)| session.filters.clone());
-        self.remove(address);
+        let before = earlier.and_then(|earlier| Some((earlier, self.session_at(earlier)?)));
+        let filters = before.filter(goes_on).and_then(|(_, session)| session.filters.clone());
+        // Another user who resumes the session has them in the broker too, until they are taken away.
+        let made = before
+            .filter(|(at, session)| start == SessionStart::Resumed || (*at == address && session.is_connected()))
+            .and_then(|(_, session)| session.made.clone());
+        let before = self.take_out(address);
+        let goes_on = |before: &&Session| before.is_connected() && who(&before.policy) == who(&policy);
+        let since = before.as_deref().filter(goes_on).map_or_else(unix_ms, |before| before.since);
+        if let Some(before) = before.filter(|before| before.is_connected() && !goes_on(&before.as_ref())) {
+            tell_end(self.attendance.as_ref(), &before);
+        }
+        if let Some(attendance) = &self.attendance {
+            attendance.online(who(&policy), since);
+        }
         if let Some(earlier) = earlier.filter(|earlier| self.session_at(*earlier).is_some_and(|session| !session.is_connected())) {
             self.remove(earlier);
         }
@@ -340,7 +430,9 @@ impl Sessions {
         if let (Some(by_user), Some(user)) = (&mut self.by_user, policy.user()) {
             by_user.entry(self.ids.hash_one(user.as_str())).or_default().push(address);
         }
-        self.by_address.insert(address, Place { session: Session::new(policy, filters), good_in: 0, policy: None });
+        let mut session = Session::new(policy, filters, since);
+        session.made = made;
+        self.by_address.insert(address, Place { session, good_in: 0, policy: None });
         self.connected += 1;
         self.entered += 1;
     }
@@ -351,7 +443,7 @@ impl Sessions {
         if self.strangers.len() >= MAX_STRANGERS {
             self.strangers.clear();
         }
-        self.strangers.insert(address, Session::new(policy, None));
+        self.strangers.insert(address, Session::new(policy, None, 0));
     }
 
     /// Returns whether some client's login ends by itself.
@@ -369,14 +461,25 @@ impl Sessions {
         session.departed = Some(now);
         session.transient = transient;
         self.connected -= 1;
+        tell_end(self.attendance.as_ref(), session);
         place.good_in = 0;
         if transient { &mut self.leaving } else { &mut self.returning }.push_back((now, address));
     }
 
     /// Forgets the client at `address`.
     pub(super) fn remove(&mut self, address: usize) {
-        let Some(Place { session, .. }) = self.by_address.remove(&address) else { return };
+        if let Some(session) = self.take_out(address).filter(|session| session.is_connected()) {
+            tell_end(self.attendance.as_ref(), &session);
+        }
+    }
+
+    /// Takes the client at `address` out, and tells nobody of its end.
+    fn take_out(&mut self, address: usize) -> Option<Box<Session>> {
+        let Place { mut session, .. } = self.by_address.remove(&address)?;
         self.connected -= usize::from(session.is_connected());
+        if let (Some(left), Some(made)) = (&mut self.left, session.made.take()) {
+            left.push((address, *made));
+        }
         let id = self.ids.hash_one(session.policy.client().as_str().as_bytes());
         if self.by_id.get(&id) == Some(&address) {
             self.by_id.remove(&id);
@@ -391,6 +494,7 @@ impl Sessions {
                 by_user.remove(&hash);
             }
         }
+        Some(session)
     }
 
     /// Returns how many clients are connected, and how many have come since the start.
@@ -428,9 +532,29 @@ impl Sessions {
         self.session_at(address).filter(|session| session.policy.client().as_str().as_bytes() == id).map(|_| address)
     }
 
+    /// Returns the session at `address`, if its identifier has not turned up elsewhere since.
+    pub(super) fn latest_at(&self, address: usize) -> Option<&Session> {
+        let session = self.session_at(address)?;
+        let latest = self.by_id.get(&self.ids.hash_one(session.policy.client().as_str().as_bytes()));
+        (latest == Some(&address)).then_some(session)
+    }
+
+    /// Returns the session at `address`, to be changed in what decides nothing.
+    pub(super) fn session_at_mut(&mut self, address: usize) -> Option<&mut Session> {
+        self.by_address.get_mut(&address).map(|place| place.session.as_mut())
+    }
+
     /// Returns the session at `address`.
     pub(super) fn session_at(&self, address: usize) -> Option<&Session> {
         self.by_address.get(&address).map(|place| place.session.as_ref())
+    }
+
+    /// Returns whether the session at `address` is of a client that is away; costs no look at the session of one that was just served.
+    #[inline]
+    pub(super) fn is_away(&self, address: usize) -> bool {
+        // What is good in this era was found so for a client that is there.
+        let place = self.by_address.get(&address).filter(|place| place.good_in != self.era);
+        place.is_some_and(|place| !place.session.is_connected())
     }
 
     /// Forgets those who can't come back, and the longest gone beyond the bound. Costs nothing while there are none.
@@ -463,5 +587,12 @@ impl Sessions {
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Session)> {
         self.era += 1;
         self.by_address.iter_mut().map(|(address, place)| (*address, place.session.as_mut()))
+    }
+}
+
+/// Says that a connection has ended.
+fn tell_end(attendance: Option<&Attendance>, session: &Session) {
+    if let Some(attendance) = attendance {
+        attendance.offline(&who(&session.policy), session.since);
     }
 }

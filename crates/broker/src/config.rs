@@ -23,6 +23,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use midge_core::gate::Anonymous;
+use midge_store::hot::HotSettings;
+use midge_store::presence::PresenceSettings;
+use midge_store::push::PushSettings;
 use midge_store::{StoreSettings, StoreUrl};
 
 pub use fault::{Fault, Faults};
@@ -58,6 +61,14 @@ pub struct Config {
     pub store: StoreUrl,
     /// How the store is spoken to.
     pub store_settings: StoreSettings,
+    /// Whether the store is told how this node is.
+    pub report: bool,
+    /// How the store is told who is online, if it is.
+    pub presence: Option<PresenceSettings>,
+    /// How topics are counted, if they are.
+    pub hot: Option<HotSettings>,
+    /// How pushes are read from the store, if they are.
+    pub pushes: Option<PushSettings>,
     /// Who gets in.
     pub users: Users,
     /// What is logged, and how.

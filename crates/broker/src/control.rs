@@ -1,7 +1,7 @@
 //! Lets the command use the embedded store of a running server.
 //!
 //! An embedded store belongs to one process. The server that has it listens at a Unix socket in its directory
-//! and makes reads and changes for [`Client`], which is a [`Store`] like any other; changes act on clients as all changes do.
+//! and makes reads, changes and pushes for [`Client`], which is a [`Store`] like any other; changes act on clients as all changes do.
 //! Who may: root, and the user that the server runs as; the operating system says who asks. Whoever may could open the store's file too.
 //! Bounded: connections at a time, bytes of a message, and how long each may stay silent.
 

@@ -22,6 +22,7 @@
 //! * **Each [`Turn`](midge_engine::permission::Turn)** has the [`LoopMind`] as its permissions.
 
 mod autosub;
+mod counting;
 mod follow;
 mod hello;
 mod house;
@@ -42,11 +43,12 @@ use midge_core::certificate::CertificateField;
 use midge_core::gate::{Anonymous, Gate, GateSettings, LoginSettings};
 use midge_core::scram::ScramError;
 use midge_store::Backend;
+use midge_store::hot::HotTopics;
+use midge_store::presence::Attendance;
 use midge_store::service::{Clock, Service, ServiceSettings};
 
 pub use hello::Hello;
 pub use login::LoopMind;
-pub use permissions::Meter;
 pub use verdict::{Admitted, Verdict};
 
 use house::House;
@@ -127,6 +129,16 @@ struct Shared {
     doors: ArcSwap<Vec<Door>>,
     max_automatic: usize,
     bells: Arc<Mutex<Vec<Arc<Bell>>>>,
+    observers: Observers,
+}
+
+/// Who hears of what clients do.
+#[derive(Clone, Default)]
+pub struct Observers {
+    /// Counts what they publish.
+    pub hot: Option<Arc<HotTopics>>,
+    /// Shows who is online.
+    pub attendance: Option<Attendance>,
 }
 
 /// Who is let in and what they may, for all loops of a server.
@@ -162,15 +174,35 @@ impl Mind {
         let house = if watched { House::watch(backend.clone(), ring)? } else { House::closed() };
         let service = Service::start(gate.clone(), Box::new(backend), settings.service, Clock::start())?;
         let (doors, max_automatic) = (ArcSwap::from_pointee(settings.doors), settings.max_automatic);
-        Ok(Self(Arc::new(Shared { house, service, gate, doors, max_automatic, bells })))
+        let observers = Observers::default();
+        Ok(Self(Arc::new(Shared { house, service, gate, doors, max_automatic, bells, observers })))
     }
 
-    /// Returns the part of one event loop; `wake` has that loop call [`LoopMind::work`] soon, and is called by any thread.
+    /// Has `observers` hear of what clients do; to be called before there is any [`LoopMind`].
     #[must_use]
-    pub fn loop_mind<K: Copy + Eq + Hash + Send + 'static>(&self, wake: impl Fn() + Send + Sync + 'static) -> LoopMind<K> {
+    pub fn observed_by(self, observers: Observers) -> Self {
+        match Arc::try_unwrap(self.0) {
+            Ok(shared) => Self(Arc::new(Shared { observers, ..shared })),
+            Err(shared) => Self(shared),
+        }
+    }
+
+    /// Returns what comings and goings are told to.
+    #[must_use]
+    pub fn attendance(&self) -> Option<&Attendance> {
+        self.0.observers.attendance.as_ref()
+    }
+
+    /// Returns the part of one event loop, which is the `first` or one of the others; `wake` has that loop call [`LoopMind::work`] soon, and is called by any thread.
+    #[must_use]
+    pub fn loop_mind<K: Copy + Eq + Hash + Send + 'static>(
+        &self,
+        first: bool,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> LoopMind<K> {
         let bell = Arc::new(Bell::new(wake));
         self.0.bells.lock().unwrap_or_else(PoisonError::into_inner).push(bell.clone());
-        LoopMind::new(self.0.clone(), bell)
+        LoopMind::new(self.0.clone(), bell, first)
     }
 
     /// Returns the gate: for its counts, its denials and its explanations.

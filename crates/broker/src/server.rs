@@ -13,6 +13,7 @@ mod listen;
 mod mailbox;
 mod output;
 mod peer;
+mod pump;
 mod records;
 mod report;
 mod resident;
@@ -38,6 +39,7 @@ use midge_engine::message::Message;
 use midge_engine::permission::Turn;
 use midge_engine::record::State;
 use midge_engine::shard::Shard;
+use midge_store::push::Pushes;
 use midge_store::service::Clock;
 use mio::Poll;
 use rustls::ServerConfig;
@@ -46,6 +48,7 @@ use crate::journal::Journal;
 
 pub use door::{Admission, Authentication, Entering, Hello, Mind, OpenDoor, Verdict};
 pub use peer::{Origin, PeerId};
+pub use pump::PushSource;
 pub use report::Report;
 pub use resident::Resident;
 pub use settings::{Address, Limits, Listen, Settings};
@@ -56,6 +59,7 @@ pub use transport::websocket::Settings as WebSocketSettings;
 use event_loop::{EventLoop, MAILBOX};
 use listen::Listener;
 use mailbox::{Mail, Mailbox};
+use pump::Pump;
 use records::Records;
 use report::Reports;
 use seats::Seats;
@@ -96,6 +100,7 @@ pub struct Server {
     addresses: Vec<Address>,
     threads: Vec<JoinHandle<()>>,
     drained: Receiver<()>,
+    pushes: Option<Arc<Pushes>>,
 }
 
 /// Speaks to a server's loops, from any thread.
@@ -145,11 +150,14 @@ impl Server {
         let mut minds: Vec<Box<dyn Mind>> = places.clone().map(|place| mind(place, &handle)).collect();
         let shards = restore(&shared, beginning.state, &mut minds);
         let (sender, drained) = channel();
-        let mut server = Self { handle, addresses, threads: Vec::new(), drained };
+        let pushes = shared.settings.pushes.as_ref().map(|source| source.open(&handle)).transpose()?;
+        let mut pump = pushes.clone().map(Pump::new);
+        let mut server = Self { handle, addresses, threads: Vec::new(), drained, pushes };
         let mut listeners = Some(listeners);
         for (((place, poll), shard), mind) in places.zip(polls).zip(shards).zip(minds) {
             let mut event_loop = EventLoop::new(place, poll, Arc::clone(&shared), shard, mind);
             event_loop.listeners.open(listeners.take().unwrap_or_default(), &shared.settings.limits, event_loop.poll.registry())?;
+            event_loop.pump = pump.take();
             event_loop.journal = beginning.journal.map(|journal| {
                 let handle = server.handle.clone();
                 Records::new(journal.handle(Arc::new(move || handle.wake(place.event_loop))))

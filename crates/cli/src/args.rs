@@ -11,9 +11,11 @@ use clap_complete::Shell;
 
 use crate::acl::AclCommand;
 use crate::ban::BanCommand;
+use crate::clients::ClientsCommand;
 use crate::config::ConfigCommand;
 use crate::explain::Explain;
 use crate::group::GroupCommand;
+use crate::hot::HotCommand;
 use crate::kick::KickCommand;
 use crate::push::PushCommand;
 use crate::serve::ServeArgs;
@@ -89,6 +91,10 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Push a message to subscribers, a user, a client, a group or all.
     Push(PushCommand),
+    /// Show who is online, and where.
+    Clients(ClientsCommand),
+    /// Show which topics are hot, over all servers.
+    Hot(HotCommand),
     /// Show how all servers are.
     Status(StatusCommand),
     /// Print a completion script for a shell.

@@ -7,11 +7,13 @@
 mod acl;
 mod args;
 mod ban;
+mod clients;
 mod config;
 mod document;
 mod explain;
 mod failure;
 mod group;
+mod hot;
 mod kick;
 mod output;
 mod push;
@@ -105,7 +107,9 @@ fn manage(cli: &Cli, command: &Command, store: &str, output: &mut Output) -> any
         Command::Ban(command) => command.run(&mut open()?, output),
         Command::Explain(question) => question.run(&mut open()?, output),
         Command::Kick(kick) => kick.run(&mut open()?, output),
+        Command::Clients(clients) => clients.run(&mut open()?, output),
         Command::Status(status) => status.run(&mut open()?, output),
+        Command::Hot(hot) => hot.run(store, prefix, output),
         Command::Push(push) => push.run(store, prefix, output),
         Command::Serve(_) | Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Answer::Yes),
     }

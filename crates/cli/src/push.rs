@@ -10,12 +10,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use midge_core::name::{ClientId, GroupName, Username};
 use midge_core::push::{Audience, Push};
-use midge_store::push::{EntryId, PushLog, Reader};
+use midge_store::push::{EntryId, PushWriter, Reader};
 use serde_json::json;
 
 use crate::failure::{Answer, refused};
 use crate::output::Output;
-use crate::records::open_backend;
+use crate::records::open_pushes;
 use crate::span::Span;
 use crate::target::group_name;
 
@@ -80,8 +80,7 @@ Examples:
 impl PushCommand {
     pub(crate) fn run(&self, url: &str, prefix: &str, output: &mut Output) -> Result<Answer> {
         let push = self.push()?;
-        let (backend, _) = open_backend(url, prefix)?;
-        let mut log = backend.pushes()?;
+        let mut log = open_pushes(url, prefix)?;
         let readers = live(log.as_mut())?;
         if readers.is_empty() {
             output.warn("no server is reading pushes now; those that come back will find it");
@@ -141,7 +140,7 @@ impl PushCommand {
 }
 
 /// Returns the servers that read pushes now.
-fn live(log: &mut dyn PushLog) -> Result<Vec<Reader>> {
+fn live(log: &mut dyn PushWriter) -> Result<Vec<Reader>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut readers = log.readers()?;
     readers.retain(|reader| reader.unix + SILENCE.as_secs() >= now);
@@ -149,7 +148,7 @@ fn live(log: &mut dyn PushLog) -> Result<Vec<Reader>> {
 }
 
 /// Waits until all servers have passed the entry on.
-fn await_readers(log: &mut dyn PushLog, readers: &[Reader], entry: EntryId, wait: Duration) -> Result<()> {
+fn await_readers(log: &mut dyn PushWriter, readers: &[Reader], entry: EntryId, wait: Duration) -> Result<()> {
     if readers.is_empty() {
         return Err(refused(format!("pushed: {entry}, but no server is reading pushes now")));
     }

@@ -12,7 +12,9 @@ use midge_broker::config::default_data_directory;
 use midge_broker::control::{Client, SOCKET};
 use midge_core::entry::{Entry, Fields};
 use midge_core::key::{Key, KeySpace};
-use midge_store::{Backend, KeyKind, Store, StoreError, StoreSettings, StoreUrl, Write, Written};
+use midge_store::hot::HotLog;
+use midge_store::push::PushWriter;
+use midge_store::{KeyKind, Store, StoreError, StoreSettings, StoreUrl, Write, Written};
 
 use crate::failure::refused;
 
@@ -136,13 +138,27 @@ impl Records {
     }
 }
 
-/// Opens the way to the store at `url`, for a person who waits.
+/// Opens the way to push through the store at `url`; where a server has it, through the server.
 ///
 /// # Errors
 /// As [`Records::open`].
-pub(crate) fn open_backend(url: &str, prefix: &str) -> Result<(Box<dyn Backend>, StoreSettings)> {
+pub(crate) fn open_pushes(url: &str, prefix: &str) -> Result<Box<dyn PushWriter>> {
     let (url, settings) = parse(url, prefix)?;
-    Ok((midge_store::open(&url, &settings)?, settings))
+    if let Some(directory) = url.directory()
+        && let Some(client) = Client::find(directory, prefix)?
+    {
+        return Ok(Box::new(client));
+    }
+    Ok(midge_store::open(&url, &settings)?.pushes()?)
+}
+
+/// Opens the way to counts of topics in the store at `url`.
+///
+/// # Errors
+/// As [`Records::open`], or the store has none.
+pub(crate) fn open_hot(url: &str, prefix: &str) -> Result<Box<dyn HotLog>> {
+    let (url, settings) = parse(url, prefix)?;
+    Ok(midge_store::open(&url, &settings)?.hot()?)
 }
 
 fn parse(url: &str, prefix: &str) -> Result<(StoreUrl, StoreSettings)> {

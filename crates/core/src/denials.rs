@@ -103,6 +103,13 @@ impl DenialCounts {
     }
 }
 
+#[derive(Debug, Default)]
+struct Latest {
+    kept: VecDeque<Denial>,
+    /// How many were ever written down.
+    written: u64,
+}
+
 /// What was denied.
 #[derive(Debug)]
 pub struct Denials {
@@ -114,7 +121,7 @@ pub struct Denials {
     unwritten: AtomicU64,
     /// The current second in the upper half, and how many denials came in it in the lower.
     pace: AtomicU64,
-    latest: Mutex<VecDeque<Denial>>,
+    latest: Mutex<Latest>,
 }
 
 impl Denials {
@@ -199,7 +206,17 @@ impl Denials {
     #[must_use]
     pub fn latest(&self, most: usize) -> Vec<Denial> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.iter().rev().take(most).cloned().collect()
+        latest.kept.iter().rev().take(most).cloned().collect()
+    }
+
+    /// Returns the denials that were written down after the first `before` of all, the oldest first, at most `most` of the
+    /// latest of them, and how many there were up to now.
+    #[must_use]
+    pub fn after(&self, before: u64, most: usize) -> (Vec<Denial>, u64) {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = usize::try_from(latest.written.saturating_sub(before)).unwrap_or(usize::MAX);
+        let skipped = latest.kept.len().saturating_sub(new.min(most));
+        (latest.kept.iter().skip(skipped).cloned().collect(), latest.written)
     }
 
     fn write(&self, monotonic: Duration, denial: impl FnOnce() -> Denial) {
@@ -216,11 +233,12 @@ impl Denials {
                 return;
             }
         };
-        if latest.len() >= self.settings.kept {
-            latest.pop_front();
+        latest.written += 1;
+        if latest.kept.len() >= self.settings.kept {
+            latest.kept.pop_front();
         }
         if self.settings.kept > 0 {
-            latest.push_back(denial);
+            latest.kept.push_back(denial);
         }
     }
 

@@ -34,6 +34,12 @@ pub enum Key {
     Ban(BanTarget),
     /// `node:{NAME}`: how a server is.
     Node(NodeName),
+    /// `online:{NAME}`: a user's connected clients; `online:{}` those without a username.
+    Online(Option<Username>),
+    /// `seen:{NAME}`: when a user's client was connected last.
+    Seen(Username),
+    /// `online:node:{NAME}`: the clients that a server has entered as connected.
+    NodeOnline(NodeName),
     /// `shield:{KIND:VALUE}`: failed logins counted for a user or an address.
     Shield(ShieldTarget),
 }
@@ -156,6 +162,10 @@ impl KeySpace {
             Key::AllAutosub => format!("{prefix}all:autosub"),
             Key::Ban(target) => format!("{prefix}ban:{{{target}}}"),
             Key::Node(name) => format!("{prefix}node:{{{name}}}"),
+            Key::Online(None) => format!("{prefix}online:{{}}"),
+            Key::Online(Some(name)) => format!("{prefix}online:{{{name}}}"),
+            Key::Seen(name) => format!("{prefix}seen:{{{name}}}"),
+            Key::NodeOnline(name) => format!("{prefix}online:node:{{{name}}}"),
             Key::Shield(target) => format!("{prefix}shield:{{{target}}}"),
         }
     }
@@ -173,6 +183,9 @@ impl KeySpace {
                 _ => None,
             };
         }
+        if let Some(inner) = rest.strip_prefix("node:{").filter(|_| kind == "online") {
+            return inner.strip_suffix('}')?.parse().ok().map(Key::NodeOnline);
+        }
         let inner = rest.strip_prefix('{')?;
         let end = inner.rfind('}')?;
         let (name, tail) = (&inner[..end], &inner[end + 1..]);
@@ -184,6 +197,9 @@ impl KeySpace {
             ("group", ":autosub") => name.parse().ok().map(Key::GroupAutosub),
             ("client", ":autosub") => name.parse().ok().map(Key::ClientAutosub),
             ("ban", "") => name.parse().ok().map(Key::Ban),
+            ("online", "") if name.is_empty() => Some(Key::Online(None)),
+            ("online", "") => name.parse().ok().map(|name| Key::Online(Some(name))),
+            ("seen", "") => name.parse().ok().map(Key::Seen),
             ("node", "") => name.parse().ok().map(Key::Node),
             ("shield", "") => match name.split_once(':')? {
                 ("user", user) => user.parse().ok().map(|user| Key::Shield(ShieldTarget::User(user))),
@@ -219,6 +235,11 @@ mod tests {
             "midge:ban:{ip:10.0.0.0/8}",
             "midge:ban:{ip:2001:db8::1}",
             "midge:node:{host-1#2}",
+            "midge:online:{alice}",
+            "midge:online:{}",
+            "midge:online:{node:{x}",
+            "midge:online:node:{host-1#2}",
+            "midge:seen:{alice}",
             "midge:shield:{user:bob}",
             "midge:shield:{ip:192.0.2.1}",
         ] {
@@ -240,6 +261,9 @@ mod tests {
             "midge:all:",
             "midge:ban:{ip:x}",
             "midge:ban:{dog:x}",
+            "midge:seen:{}",
+            "midge:online:node:{}",
+            "midge:online:nodes",
         ] {
             assert_eq!(space.parse(text.as_bytes()), None, "{text:?}");
         }

@@ -4,10 +4,12 @@
 //! A message crosses as one shared allocation, and only to loops whose [`crate::tree::Summary`] may match it; where it goes from there is that loop's business.
 //! A shared subscription is kept by its [`crate::tree::home`], which picks the member and addresses the message to the member's loop.
 //! A retained message goes to all loops, each of which keeps a reference to it under its topic: so a subscription finds it at once, and in order with what follows. Stamps make all loops keep the same one, whatever order theirs arrive in.
+//! A push to those who are named goes to the loops that may have them, each of which finds its own; so does one to subscribers, behind the pushes before it.
 //! Who must not be acknowledged before another loop has done its part asks for [`ToLoop::Done`].
 
 use std::sync::Arc;
 
+use midge_core::push::Audience;
 use midge_core::topic::TopicName;
 use midge_mqtt::QoS;
 
@@ -39,6 +41,22 @@ pub struct ReplyTo {
     pub event_loop: u8,
     /// What it waits for.
     pub ticket: u64,
+}
+
+/// How many sessions a message reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Sessions whose clients are connected and got it, or will as soon as they can take it.
+    pub delivered: usize,
+    /// Sessions that it waits for until their clients are back.
+    pub queued: usize,
+}
+
+impl Reach {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.delivered += other.delivered;
+        self.queued += other.queued;
+    }
 }
 
 /// What one loop tells another.
@@ -87,10 +105,21 @@ pub enum ToLoop {
         /// Who waits until it is made.
         reply: Option<ReplyTo>,
     },
+    /// A message is pushed to those of an audience who are here.
+    Push {
+        /// The message.
+        message: Arc<Message>,
+        /// Who is to get it.
+        audience: Arc<Audience>,
+        /// Who waits until it is safe.
+        reply: ReplyTo,
+    },
     /// What was waited for is done.
     Done {
         /// The ticket of the loop that waits.
         ticket: u64,
+        /// How many sessions it reached.
+        reach: Reach,
     },
 }
 

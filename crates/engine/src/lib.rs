@@ -55,6 +55,8 @@
 //! # Ok::<(), midge_mqtt::DecodeError>(())
 //! ```
 //!
+//! [`shard::Shard::push`] passes a message of the server's own on to those who are named, subscribed or not; an event says what became of it.
+//!
 //! # What is promised
 //! * **Permission**: nothing is published, subscribed to or delivered that [`permission::Permissions`] doesn't allow at that moment. What waited is asked about again before it is sent.
 //! * **Order**: messages of one client to one topic arrive at each session in the order in which they were published, for each QoS; no acknowledgement overtakes another.

@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use midge_core::name::{GroupName, Username};
 use midge_core::time::Now;
 use midge_core::topic::TopicName;
 
+use crate::message::Publication;
 use crate::shard::{ConnectionId, SessionId};
 use crate::tree::SubscriptionFilter;
 
@@ -37,9 +39,41 @@ pub trait Permissions {
     /// Returns whether the client may hold a subscription to `filter`.
     fn may_subscribe(&self, client: &Client<'_>, filter: SubscriptionFilter<'_>) -> bool;
 
+    /// Returns whether the client's user is a member of `group`.
+    fn is_member(&self, client: &Client<'_>, group: &GroupName) -> bool {
+        let _ = (client, group);
+        false
+    }
+
+    /// Returns the sessions of this loop that may be of `user`, perhaps with others; `None` where only looking at all of them can tell.
+    fn sessions_of(&self, user: &Username) -> Option<Vec<SessionId>> {
+        let _ = user;
+        None
+    }
+
+    /// Returns whether it is known whose the sessions of this loop are; pushes wait until then.
+    fn knows_sessions(&self) -> bool {
+        true
+    }
+
     /// Takes notice of a message that a client published: its size in bytes and to how many sessions of this loop it went.
     fn published(&self, client: &Client<'_>, topic: TopicName<'_>, bytes: usize, deliveries: usize) {
         let _ = (client, topic, bytes, deliveries);
+    }
+
+    /// Takes notice of a message that was pushed to subscribers: the same.
+    fn pushed(&self, topic: TopicName<'_>, bytes: usize, deliveries: usize) {
+        let _ = (topic, bytes, deliveries);
+    }
+
+    /// Takes notice of to how many sessions of this loop a message went that another loop was told of first.
+    fn delivered(&self, topic: TopicName<'_>, deliveries: usize) {
+        let _ = (topic, deliveries);
+    }
+
+    /// Takes notice of a message that is kept for a client that is away.
+    fn missed(&self, client: &Client<'_>, message: &Publication<'_>) {
+        let _ = (client, message);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A pure state machine: packets, time and answers go in, bytes, records and messages to other loops come out.
 //! Nothing is written, read or waited for here, and nothing happens but in a call.
-//! What each call costs is bounded by what it was given and by [`Settings`]; what takes longer (retained messages for a wildcard) goes on in [`Shard::advance`].
+//! What each call costs is bounded by what it was given and by [`Settings`]; what takes longer (retained messages for a wildcard, a push to many) goes on in [`Shard::advance`].
 
 mod acknowledge;
 mod commit;
@@ -12,6 +12,7 @@ mod end;
 mod exchange;
 mod publish;
 mod pump;
+mod push;
 mod restore;
 mod retain;
 mod route;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use midge_mqtt::{DecodeError, EncodeError, Packet, ReasonCode, SubscriptionId};
 
-use crate::exchange::{Kept, Place, Stamps, ToLoop};
+use crate::exchange::{Kept, Place, Reach, Stamps, ToLoop};
 use crate::frame::Forms;
 use crate::hash::HashKey;
 use crate::limits::{Counters, Settings};
@@ -92,6 +93,13 @@ pub enum Event {
         /// Whose it was.
         client_id: Box<str>,
     },
+    /// A push reached whom it could, and all it caused is committed.
+    Pushed {
+        /// What [`Shard::push`] was told to call it.
+        token: u64,
+        /// Whom it reached, on all loops.
+        reach: Reach,
+    },
 }
 
 /// One event loop's connections and sessions.
@@ -118,6 +126,8 @@ pub struct Shard {
     /// Connections whose sessions get retained messages.
     walking: VecDeque<u32>,
     events: VecDeque<Event>,
+    /// Pushes that are being handed round.
+    pushing: push::Pushing,
     /// Messages of sessions that ended before a restart.
     leftovers: Vec<restore::Leftover>,
     counters: Counters,
@@ -158,6 +168,7 @@ impl Shard {
             ready: VecDeque::new(),
             walking: VecDeque::new(),
             events: VecDeque::new(),
+            pushing: push::Pushing::default(),
             leftovers: Vec::new(),
             counters: Counters::default(),
             spare: Spare::default(),

@@ -63,6 +63,13 @@ impl<T> Slab<T> {
         self.pages.get_mut(page)?.get_mut(slot)?.as_mut()
     }
 
+    /// Returns an id that is greater than all that were given out.
+    pub(crate) fn end(&self) -> u32 {
+        let last = self.pages.len().saturating_sub(1);
+        let ids = (last << PAGE_BITS) + self.pages.last().map_or(0, Vec::len);
+        u32::try_from(ids).unwrap_or(u32::MAX)
+    }
+
     /// Returns how many values there are.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -90,6 +97,7 @@ mod tests {
         assert_eq!(slab.len(), 2999);
         assert_eq!(slab.insert(1), 7);
         assert_eq!(slab.insert(2), 3000);
+        assert_eq!((slab.end(), Slab::<u8>::default().end()), (3001, 0));
         assert_eq!(slab.get_mut(7).copied(), Some(1));
         assert_eq!(slab.get(100_000), None);
     }

@@ -1,9 +1,11 @@
 //! A store in a directory, for those who need no Redis.
 //!
 //! One process has it at a time; all connections in it share one database. What was answered is on disk,
-//! but for the records of servers, which end with the process in any case.
+//! but for what ends with the process in any case: the records of servers, and who is online.
 
 mod leases;
+mod presence;
+mod pushes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +23,11 @@ use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
 use leases::Leases;
+use presence::Present;
+use pushes::{Desk, Log};
 
+use crate::presence::PresenceLog;
+use crate::push::PushLog;
 use crate::{Backend, Change, KeyKind, Page, Store, StoreError, StoreSettings, Watch, WatchMode, Write, Written};
 
 /// A key of ours to its content, encoded by [`Content`].
@@ -41,6 +47,8 @@ pub(crate) struct Embedded {
 struct Shared {
     database: Database,
     leases: Leases,
+    present: Present,
+    pushes: Desk,
     settings: StoreSettings,
     watches: Mutex<Vec<Sender<Change>>>,
     /// Behind which key the search for ended strings goes on.
@@ -69,11 +77,14 @@ impl Embedded {
             })?;
         let start = database.begin_write().map_err(|error| refused(error.to_string()))?;
         start.open_table(ENTRIES).map(drop).map_err(|error| refused(error.to_string()))?;
+        pushes::make_tables(&start).map_err(|error| refused(error.to_string()))?;
         start.commit().map_err(|error| refused(error.to_string()))?;
         Ok(Self {
             shared: Arc::new(Shared {
                 database,
                 leases: Leases::default(),
+                present: Present::default(),
+                pushes: Desk::default(),
                 settings: settings.clone(),
                 watches: Mutex::default(),
                 purged_to: Mutex::default(),
@@ -91,6 +102,14 @@ impl Backend for Embedded {
         let (sender, changes) = channel();
         self.shared.watches.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         Ok(Box::new(LocalWatch { changes, heard_until: Instant::now() }))
+    }
+
+    fn pushes(&self) -> Result<Box<dyn PushLog>, StoreError> {
+        Ok(Box::new(Log::new(self.shared.clone())))
+    }
+
+    fn presence(&self) -> Result<Box<dyn PresenceLog>, StoreError> {
+        Ok(Box::new(presence::Log(self.shared.clone())))
     }
 
     fn key_space(&self) -> &KeySpace {
@@ -282,8 +301,11 @@ impl Store for Handle {
         let space = &self.shared.settings.keys;
         keys.iter()
             .map(|key| {
-                if let Key::Node(name) = key {
-                    return Ok(self.shared.leases.read(name));
+                match key {
+                    Key::Node(name) => return Ok(self.shared.leases.read(name)),
+                    Key::Online(user) => return Ok(self.shared.present.online(user.as_ref())),
+                    Key::Seen(user) => return Ok(self.shared.present.seen(user)),
+                    _ => {}
                 }
                 let found = table.get(space.render(key).as_str()).map_err(away)?;
                 Ok(found.map_or(Entry::Missing, |bytes| self.entry(key, bytes.value())))
@@ -317,8 +339,10 @@ impl Store for Handle {
     }
 
     fn list_page(&mut self, kind: KeyKind, page: &Page) -> Result<(Vec<Key>, Option<Page>), StoreError> {
-        if kind == KeyKind::Node {
-            return Ok((self.shared.leases.list(), None));
+        match kind {
+            KeyKind::Node => return Ok((self.shared.leases.list(), None)),
+            KeyKind::Online => return Ok((self.shared.present.list(), None)),
+            _ => {}
         }
         // A page at a time, so that no reader keeps old pages of the database alive for long.
         let rows = self.rows(page.after.as_deref())?;

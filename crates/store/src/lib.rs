@@ -7,8 +7,10 @@
 mod backoff;
 mod embedded;
 mod guarded;
+pub mod hot;
 mod limiter;
 pub mod node;
+pub mod presence;
 pub mod push;
 mod redis;
 pub mod service;
@@ -122,6 +124,8 @@ pub enum KeyKind {
     Ban,
     /// Servers.
     Node,
+    /// Connected clients, by user.
+    Online,
 }
 
 impl KeyKind {
@@ -138,6 +142,7 @@ impl KeyKind {
             Key::AllAcl => Some(Self::AllAcl),
             Key::Ban(_) => Some(Self::Ban),
             Key::Node(_) => Some(Self::Node),
+            Key::Online(_) => Some(Self::Online),
             _ => None,
         }
     }
@@ -154,6 +159,7 @@ impl KeyKind {
             Self::AllAcl => "all:acl",
             Self::Ban => "ban:{*}",
             Self::Node => "node:{*}",
+            Self::Online => "online:{*}",
         }
     }
 }
@@ -325,7 +331,23 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// The store can't be reached, refuses us, or has no streams.
     fn pushes(&self) -> Result<Box<dyn push::PushLog>, StoreError> {
-        Err(StoreError::Refused("this store has no streams; pushes need Redis".to_owned()))
+        Err(StoreError::Refused("this store has no streams, which pushes need".to_owned()))
+    }
+
+    /// Opens a connection for who is online.
+    ///
+    /// # Errors
+    /// The store can't be reached, refuses us, or has no streams.
+    fn presence(&self) -> Result<Box<dyn presence::PresenceLog>, StoreError> {
+        Err(StoreError::Refused("this store has no streams; presence needs Redis".to_owned()))
+    }
+
+    /// Opens a connection for counts of topics.
+    ///
+    /// # Errors
+    /// The store can't be reached, refuses us, or has no sorted sets.
+    fn hot(&self) -> Result<Box<dyn hot::HotLog>, StoreError> {
+        Err(StoreError::Refused("this store has no sorted sets; hot topics need Redis".to_owned()))
     }
 
     /// Returns the keys that are ours in the store.
@@ -344,6 +366,14 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn pushes(&self) -> Result<Box<dyn push::PushLog>, StoreError> {
         (**self).pushes()
+    }
+
+    fn presence(&self) -> Result<Box<dyn presence::PresenceLog>, StoreError> {
+        (**self).presence()
+    }
+
+    fn hot(&self) -> Result<Box<dyn hot::HotLog>, StoreError> {
+        (**self).hot()
     }
 
     fn key_space(&self) -> &KeySpace {

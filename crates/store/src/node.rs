@@ -3,9 +3,12 @@
 //! Every few seconds a server renews the hash `node:{NAME}`, which ends soon after: one that isn't there any more is not running,
 //! or can't reach the store. Besides what the body reports, each counter has its rate since the last time.
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use midge_core::entry::Fields;
+use midge_core::entry::{Entry, Fields};
 use midge_core::key::Key;
 use midge_core::name::NodeName;
 
@@ -28,10 +31,54 @@ pub enum Fact {
     Counter(u64),
 }
 
+/// One run of a server, told from any other by a token in its record.
+#[derive(Debug)]
+pub struct Life {
+    token: String,
+    shares_its_name: AtomicBool,
+}
+
+impl Default for Life {
+    /// Returns a new life, which no other has been like.
+    fn default() -> Self {
+        let random = || RandomState::new().hash_one(std::process::id());
+        Self { token: format!("{:016x}{:016x}", random(), random()), shares_its_name: AtomicBool::new(false) }
+    }
+}
+
+impl Life {
+    /// Returns whether another server that runs now has the same name.
+    #[must_use]
+    pub fn shares_its_name(&self) -> bool {
+        self.shares_its_name.load(Ordering::Acquire)
+    }
+
+    /// Looks at the record that stands in the store, after this server has written its own; returns whether it has just turned
+    /// out that another one has the same name.
+    ///
+    /// What stood there at the start may be of a life that is over; what comes after our own is not.
+    pub(crate) fn compare(&self, record: &Entry) -> bool {
+        let Entry::Hash(fields) = record else { return false };
+        let token = fields.iter().find(|(field, _)| field == LIFE).map(|(_, token)| token.as_slice());
+        let other = token.is_some_and(|token| token != self.token.as_bytes());
+        self.shares_its_name.swap(other, Ordering::AcqRel) != other && other
+    }
+
+    /// Returns the field that tells this life.
+    pub(crate) fn field(&self) -> (Vec<u8>, Vec<u8>) {
+        (LIFE.to_vec(), self.token.clone().into_bytes())
+    }
+}
+
+/// The field with the token of a life.
+const LIFE: &[u8] = b"life";
+
 /// Who reports, and what.
 pub struct Report {
     /// The server's name.
     pub node: NodeName,
+    /// Its run.
+    pub life: Arc<Life>,
     /// Returns what there is to report; called on the store's thread.
     pub collect: Box<dyn Fn() -> Vec<(&'static str, Fact)> + Send + Sync>,
 }
@@ -54,6 +101,8 @@ impl std::fmt::Debug for Report {
 pub(crate) struct Last {
     at: Option<Duration>,
     rests_until: Duration,
+    /// Whether the record was written before, and has to be compared.
+    pub(crate) written: bool,
     counters: Vec<(&'static str, u64)>,
 }
 
@@ -93,6 +142,22 @@ impl Last {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_of_another_life_shows_that_the_name_is_shared() {
+        let (one, two) = (Life::default(), Life::default());
+        let record = |life: &Life| Entry::Hash(vec![(b"body".to_vec(), b"x".to_vec()), life.field()]);
+        for (found, news, shared) in [
+            (Entry::Missing, false, false),
+            (record(&one), false, false),
+            (record(&two), true, true),
+            (record(&two), false, true),
+            (record(&one), false, false),
+            (Entry::Hash(vec![(b"body".to_vec(), b"x".to_vec())]), false, false),
+        ] {
+            assert_eq!((one.compare(&found), one.shares_its_name()), (news, shared), "{found:?}");
+        }
+    }
 
     #[test]
     fn counters_have_rates() {

@@ -2,7 +2,7 @@
 //!
 //! Every node reads every entry, in order, and keeps the place up to which it has passed all of them on: after a restart it goes on
 //! there. So nothing that was written is lost, and what was under way at a crash is passed on again.
-//! A node that comes for the first time begins with what is written from then on.
+//! A node that comes for the first time begins with what is written from then on; in a directory, which has one node, with what is there.
 //!
 //! Entries with an identifier that an earlier one had are skipped; entries that are no pushes move to another stream, with the reason.
 //! What no node has to read any more is trimmed.
@@ -103,20 +103,8 @@ pub struct NodeResult {
     pub queued: u64,
 }
 
-/// The streams and tables of pushes. One connection; an error ends its use.
-pub trait PushLog: Send {
-    /// Returns up to `count` entries after `after`, waiting at most `wait` for the first.
-    ///
-    /// # Errors
-    /// No answer, or not all of it.
-    fn read(&mut self, after: EntryId, count: usize, wait: Duration) -> Result<Vec<Entry>, StoreError>;
-
-    /// Returns the last entry's id; the default where there is none.
-    ///
-    /// # Errors
-    /// No answer.
-    fn last(&mut self) -> Result<EntryId, StoreError>;
-
+/// What those who push have of the streams and tables. One connection; an error ends its use.
+pub trait PushWriter: Send {
     /// Appends an entry and returns its id.
     ///
     /// # Errors
@@ -128,6 +116,27 @@ pub trait PushLog: Send {
     /// # Errors
     /// No answer, or not all of it.
     fn readers(&mut self) -> Result<Vec<Reader>, StoreError>;
+
+    /// Returns what became of a push on the nodes that have said so.
+    ///
+    /// # Errors
+    /// No answer, or not all of it.
+    fn results(&mut self, entry: EntryId) -> Result<Vec<NodeResult>, StoreError>;
+}
+
+/// The streams and tables of pushes.
+pub trait PushLog: PushWriter {
+    /// Returns up to `count` entries after `after`, waiting at most `wait` for the first.
+    ///
+    /// # Errors
+    /// No answer, or not all of it.
+    fn read(&mut self, after: EntryId, count: usize, wait: Duration) -> Result<Vec<Entry>, StoreError>;
+
+    /// Returns behind which entry a node begins that comes for the first time.
+    ///
+    /// # Errors
+    /// No answer.
+    fn beginning(&mut self) -> Result<EntryId, StoreError>;
 
     /// Says how far a node has come.
     ///
@@ -164,12 +173,6 @@ pub trait PushLog: Send {
     /// # Errors
     /// No answer.
     fn put_result(&mut self, entry: EntryId, result: &NodeResult, for_how_long: Duration) -> Result<(), StoreError>;
-
-    /// Returns what became of a push on the nodes that have said so.
-    ///
-    /// # Errors
-    /// No answer, or not all of it.
-    fn results(&mut self, entry: EntryId) -> Result<Vec<NodeResult>, StoreError>;
 }
 
 /// How pushes are read.
@@ -282,6 +285,12 @@ struct Shared {
 pub struct Pushes {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Pushes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pushes").field("node", &self.shared.settings.node).finish_non_exhaustive()
+    }
 }
 
 impl Pushes {

@@ -4,8 +4,10 @@
 //! per server, and an error about one key is about that key alone.
 
 mod commands;
+mod hot;
 mod lives;
 mod nodes;
+mod presence;
 mod push;
 mod watch;
 
@@ -16,6 +18,8 @@ use ::redis::{ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Tls
 use midge_core::entry::Entry;
 use midge_core::key::{Key, KeySpace};
 
+use crate::hot::HotLog;
+use crate::presence::PresenceLog;
 use crate::push::PushLog;
 use crate::url::TlsFiles;
 use crate::{Backend, KeyKind, Page, Part, Store, StoreError, StoreSettings, StoreUrl, Watch, Write, Written};
@@ -82,6 +86,14 @@ impl Backend for Redis {
 
     fn pushes(&self) -> Result<Box<dyn PushLog>, StoreError> {
         Ok(Box::new(push::Log::open(self.shared.clone())?))
+    }
+
+    fn presence(&self) -> Result<Box<dyn PresenceLog>, StoreError> {
+        Ok(Box::new(presence::Log::open(self.shared.clone())?))
+    }
+
+    fn hot(&self) -> Result<Box<dyn HotLog>, StoreError> {
+        Ok(Box::new(hot::Log::open(self.shared.clone())?))
     }
 
     fn key_space(&self) -> &KeySpace {

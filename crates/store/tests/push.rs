@@ -308,8 +308,59 @@ fn who_waits_hears_what_became_of_it() {
 }
 
 #[test]
-fn a_directory_has_no_streams() {
+fn a_directory_has_streams_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
-    let refused = backend(&format!("file:{}", directory.path().display())).pushes().map(drop).unwrap_err();
-    assert_eq!(refused.to_string(), "this store has no streams; pushes need Redis");
+    let url = format!("file:{}", directory.path().display());
+    let write = |log: &mut dyn PushLog, fields: &[(&str, &str)]| {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes().to_vec())).collect();
+        log.add(&fields).unwrap()
+    };
+    let first = {
+        // Before anybody has ever read, and kept when the process ends.
+        let backend = backend(&url);
+        let mut log = backend.pushes().unwrap();
+        assert_eq!(log.readers().unwrap(), []);
+        write(log.as_mut(), &[("topic", "t"), ("payload", "0"), ("result", "1")])
+    };
+    let backend: Arc<dyn midge_store::Backend> = backend(&url).into();
+    let mut log = backend.pushes().unwrap();
+    let start = |name: &str| Pushes::start_in(Box::new(backend.clone()), named(name), Box::new(|| {}), || {}).unwrap();
+    let take = |pushes: &Pushes, count: usize| {
+        let mut taken = Vec::new();
+        until("pushes", SOON, || {
+            pushes.take(100, &mut taken);
+            Ok((taken.len() >= count).then_some(()))
+        })
+        .unwrap();
+        taken
+    };
+    let pushes = start("a");
+    let taken = take(&pushes, 1);
+    assert_eq!((taken.len(), taken[0].entry), (1, first));
+    pushes.done(taken.iter().map(|delivery| outcome(delivery, 1, 2)));
+    has_come_to(log.as_mut(), "a", first);
+    let results = log.results(first).unwrap();
+    assert_eq!((results.len(), results[0].delivered, results[0].queued), (1, 1, 2));
+    write(log.as_mut(), &[("topic", "t"), ("payload", "1"), ("id", "x")]);
+    write(log.as_mut(), &[("topic", "t"), ("payload", "2"), ("id", "x")]);
+    write(log.as_mut(), &[("topic", "#")]);
+    let last = write(log.as_mut(), &[("topic", "t"), ("payload", "3")]);
+    let taken = take(&pushes, 2);
+    let payloads: Vec<&[u8]> = taken.iter().map(|delivery| delivery.push.payload.as_slice()).collect();
+    assert_eq!(payloads, [b"1", b"3"]);
+    until("the counts", SOON, || Ok((pushes.counters().malformed == 1).then_some(()))).unwrap();
+    assert_eq!(pushes.counters().repeated, 1);
+    // What isn't done is read again, whatever the node is called by then.
+    drop(pushes);
+    let pushes = start("b");
+    let taken = take(&pushes, 2);
+    pushes.done(taken.iter().map(|delivery| outcome(delivery, 0, 0)));
+    has_come_to(log.as_mut(), "b", last);
+    assert_eq!(log.trim(last.next(), 10).unwrap(), 0);
+    assert_eq!(log.read(EntryId::default(), 10, Duration::ZERO).unwrap(), []);
+    for number in 0..5 {
+        write(log.as_mut(), &[("topic", &number.to_string())]);
+    }
+    assert_eq!(log.trim(last, 3).unwrap(), 2);
+    assert!(log.read(last, 10, Duration::ZERO).unwrap()[0].id > last);
 }

@@ -2,6 +2,7 @@
 //!
 //! The file, the variables, the reference page and the messages about wrong values all come from it.
 
+mod functions;
 mod limits;
 mod listener;
 mod place;
@@ -13,6 +14,9 @@ use std::time::Duration;
 
 use midge_core::setting;
 use midge_store::StoreSettings;
+use midge_store::hot::HotSettings;
+use midge_store::presence::PresenceSettings;
+use midge_store::push::PushSettings;
 
 use super::section::{Section, Setting};
 use super::{Connections, Journal, Log, LogFormat, Users};
@@ -20,12 +24,16 @@ use super::{Connections, Journal, Log, LogFormat, Users};
 pub(super) use listener::{Draft as ListenerDraft, LISTENER};
 
 /// All settings but those of listeners.
-pub(super) const SECTIONS: [Section<Draft>; 9] = [
+pub(super) const SECTIONS: [Section<Draft>; 13] = [
     Section { title: "Server", settings: place::SERVER },
     Section { title: "Connections", settings: limits::CONNECTIONS },
     Section { title: "Messages and sessions", settings: limits::ENGINE },
     Section { title: "Journal", settings: place::JOURNAL },
     Section { title: "Store", settings: place::STORE },
+    Section { title: "Automatic subscriptions", settings: functions::AUTOSUB },
+    Section { title: "Pushes", settings: place::PUSHES },
+    Section { title: "Presence", settings: functions::PRESENCE },
+    Section { title: "Hot topics", settings: functions::HOT },
     Section { title: "Users", settings: users::USERS },
     Section { title: "Tokens", settings: users::TOKENS },
     Section { title: "Guessing, and what is remembered", settings: users::GUARD },
@@ -37,14 +45,14 @@ pub(super) const PLUGIN_ONLY: [(&str, &str); 13] = [
     ("config", "this is the file itself"),
     ("delayed_login", "logins never hold anything up here"),
     ("login_deadline", "no thread waits for a login here"),
-    ("push", "pushes reach the plugin's clients only"),
-    ("push_queue", "pushes reach the plugin's clients only"),
-    ("push_queue_bytes", "pushes reach the plugin's clients only"),
-    ("push_backlog", "pushes reach the plugin's clients only"),
-    ("push_absence", "pushes reach the plugin's clients only"),
-    ("push_id_ttl", "pushes reach the plugin's clients only"),
-    ("push_dead_letters", "pushes reach the plugin's clients only"),
-    ("report", "a server always says how it is"),
+    ("metrics", "the broker shows no numbers to Prometheus yet"),
+    ("autosub_per_tick", "there are no ticks here"),
+    ("autosub_mount_point", "listeners have no mount points here"),
+    ("autosub_retained", "the broker has the retained messages itself"),
+    ("autosub_retained_bytes", "the broker has the retained messages itself"),
+    ("autosub_reader", "the broker has the retained messages itself"),
+    ("autosub_copy_bytes", "nothing is copied here"),
+    ("autosub_absence", "sessions are the broker's own here"),
     ("offline_sessions", "sessions are the broker's own here: max_sessions bounds them"),
     ("unknown_users", "nobody else decides about them here"),
 ];
@@ -68,6 +76,13 @@ pub(super) struct Draft {
     pub(super) store_user: Option<String>,
     pub(super) store_password: Option<String>,
     pub(super) store_settings: StoreSettings,
+    pub(super) report: bool,
+    pub(super) push: bool,
+    pub(super) push_settings: PushSettings,
+    pub(super) presence: bool,
+    pub(super) presence_settings: PresenceSettings,
+    pub(super) hot: bool,
+    pub(super) hot_settings: HotSettings,
     pub(super) users: Users,
     pub(super) log: Log,
 }
@@ -105,6 +120,13 @@ impl Default for Draft {
             store_user: None,
             store_password: None,
             store_settings: StoreSettings::default(),
+            report: true,
+            push: true,
+            push_settings: PushSettings::default(),
+            presence: true,
+            presence_settings: PresenceSettings::default(),
+            hot: true,
+            hot_settings: HotSettings::default(),
             users: Users::default(),
             log: Log { level: log::LevelFilter::Info, format: LogFormat::Auto },
         }

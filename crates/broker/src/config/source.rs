@@ -6,6 +6,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use midge_core::setting::nearest;
+use midge_store::hot::HotSettings;
+use midge_store::push::PushSettings;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
@@ -342,6 +344,10 @@ impl Given {
                 false => draft.journal,
             },
             data,
+            pushes: draft.push.then(|| PushSettings { node: node.clone(), ..draft.push_settings }),
+            presence: draft.presence.then_some(draft.presence_settings),
+            hot: draft.hot.then(|| HotSettings { node: node.clone(), ..draft.hot_settings }),
+            report: draft.report,
             node,
             threads: draft.threads,
             sys_interval: draft.sys_interval,

@@ -447,10 +447,10 @@ fn the_reference_page_says_what_the_table_says() {
 /// The same names mean the same in both bodies; what is another's by intention is listed with its reason.
 #[test]
 fn settings_that_the_plugin_has_are_the_same_here() {
-    // A broker needs no Redis; its door on loopback is open until there is somebody to lock it for; a node means more here;
+    // A broker needs no Redis; its door on loopback is open until there is somebody to lock it for; a directory can be asked here;
     // and what is said of the plugin or of Mosquitto is said of the server here.
     const OTHER_DEFAULT: [&str; 2] = ["store", "anonymous"];
-    const OTHER_WORDS: [&str; 5] = ["store", "anonymous", "node", "tls_identity", "log_level"];
+    const OTHER_WORDS: [&str; 7] = ["store", "anonymous", "report", "presence", "offline_stream", "tls_identity", "log_level"];
     let page = std::fs::read_to_string(root_file("docs/OPTIONS.md")).unwrap();
     let mut seen = 0;
     for section in page.split("\n## ").skip(1) {

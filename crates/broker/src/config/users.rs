@@ -32,6 +32,8 @@ pub struct Users {
     pub gate: GateSettings,
     /// The bounds of the service behind it.
     pub service: ServiceSettings,
+    /// Automatic subscriptions of one client, at most.
+    pub max_automatic: usize,
     pub(super) store_down_deny: bool,
     pub(super) store_max_age: Duration,
     pub(super) hide_unknown: bool,
@@ -46,6 +48,7 @@ impl Default for Users {
             identity: None,
             gate: GateSettings::default(),
             service: ServiceSettings::default(),
+            max_automatic: 1_000,
             store_down_deny: false,
             store_max_age: Duration::from_secs(24 * 3600),
             hide_unknown: true,

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use midge_core::entry::Entry;
 use midge_core::key::Key;
+use midge_store::push::{EntryId, NodeResult, PushWriter, Reader};
 use midge_store::{KeyKind, Page, Store, StoreError, Write, Written};
 
 use super::Reach;
-use super::wire::{self, Answer, Ask, Bytes, Kind, PATIENCE, Question, VERSION, WireKey, WireWrite};
+use super::wire::{self, Answer, Ask, Bytes, Kind, PATIENCE, Question, VERSION, WireKey, WireReader, WireResult, WireWrite};
 
 /// An embedded store, as the server that has it shows it.
 ///
@@ -83,6 +84,34 @@ impl Client {
 
     fn too_large(&self) -> StoreError {
         StoreError::Refused(format!("{}: one key holds more than a message to its server may", self.directory.display()))
+    }
+}
+
+impl PushWriter for Client {
+    fn add(&mut self, fields: &[(&str, Vec<u8>)]) -> Result<EntryId, StoreError> {
+        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), Bytes(value.clone()))).collect();
+        match self.ask_once(Ask::Push(fields))? {
+            Answer::Pushed(entry) => entry.parse().map_err(|_| self.unexpected()),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn readers(&mut self) -> Result<Vec<Reader>, StoreError> {
+        let Answer::Readers(readers) = self.ask_once(Ask::Readers)? else { return Err(self.unexpected()) };
+        let read = |reader: WireReader| {
+            let position = reader.position.parse().map_err(|_| self.unexpected())?;
+            Ok(Reader { node: reader.node, position, unix: reader.unix })
+        };
+        readers.into_iter().map(read).collect()
+    }
+
+    fn results(&mut self, entry: EntryId) -> Result<Vec<NodeResult>, StoreError> {
+        let Answer::Results(results) = self.ask_once(Ask::Results(entry.to_string()))? else { return Err(self.unexpected()) };
+        let read = |result: WireResult| {
+            let WireResult { node, delivered, queued } = result;
+            NodeResult { node, delivered, queued }
+        };
+        Ok(results.into_iter().map(read).collect())
     }
 }
 

@@ -165,16 +165,16 @@ fn other_prefixes_versions_and_noise_are_refused() {
     assert!(error.to_string().contains("begin with \"midge:\""), "{error}");
 
     let mut stream = server.raw();
-    let question = b"{\"version\":2,\"unheard\":\"of\"}";
+    let question = b"{\"version\":1,\"unheard\":\"of\"}";
     stream.write_all(&u32::try_from(question.len()).unwrap().to_be_bytes()).unwrap();
     stream.write_all(question).unwrap();
     let mut head = [0; 4];
     stream.read_exact(&mut head).unwrap();
     let mut answer = vec![0; u32::from_be_bytes(head) as usize];
     stream.read_exact(&mut answer).unwrap();
-    assert!(String::from_utf8(answer).unwrap().contains("speaks version 1"));
+    assert!(String::from_utf8(answer).unwrap().contains("speaks version 2"));
 
-    for noise in [&b"\xff\xff\xff\xff"[..], b"\0\0\0\x02{}", b"\0\0\0\x03GET", b"\0\0\0\x0d{\"version\":1}"] {
+    for noise in [&b"\xff\xff\xff\xff"[..], b"\0\0\0\x02{}", b"\0\0\0\x03GET", b"\0\0\0\x0d{\"version\":2}"] {
         let mut stream = server.raw();
         stream.write_all(noise).unwrap();
         let mut rest = Vec::new();

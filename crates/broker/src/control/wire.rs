@@ -16,7 +16,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The version of everything in this file.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The longest message, in bytes.
 pub(super) const MAX_MESSAGE: usize = 16 << 20;
@@ -57,6 +57,12 @@ pub(super) enum Ask {
         old: Bytes,
         new: Bytes,
     },
+    /// Appends a push with these fields.
+    Push(Vec<(String, Bytes)>),
+    /// How far servers have read pushes.
+    Readers,
+    /// What became of a push.
+    Results(String),
 }
 
 /// What is answered.
@@ -70,10 +76,30 @@ pub(super) enum Answer {
         keys: Vec<WireKey>,
         more: bool,
     },
+    /// The entry that a push has become.
+    Pushed(String),
+    Readers(Vec<WireReader>),
+    Results(Vec<WireResult>),
     /// The answer doesn't fit into a message; less has to be asked for.
     TooLarge,
     Away(String),
     Refused(String),
+}
+
+/// How far a server has read, [`midge_store::push::Reader`].
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireReader {
+    pub(super) node: String,
+    pub(super) position: String,
+    pub(super) unix: u64,
+}
+
+/// What became of a push, [`midge_store::push::NodeResult`].
+#[derive(Serialize, Deserialize)]
+pub(super) struct WireResult {
+    pub(super) node: String,
+    pub(super) delivered: u64,
+    pub(super) queued: u64,
 }
 
 /// Bytes, in Base64.
@@ -109,7 +135,7 @@ impl<'de> Deserialize<'de> for WireKey {
 }
 
 /// The kinds of keys and their names.
-const KINDS: [(&str, KeyKind); 9] = [
+const KINDS: [(&str, KeyKind); 10] = [
     ("user", KeyKind::User),
     ("user_acl", KeyKind::UserAcl),
     ("user_autosub", KeyKind::UserAutosub),
@@ -119,6 +145,7 @@ const KINDS: [(&str, KeyKind); 9] = [
     ("all_acl", KeyKind::AllAcl),
     ("ban", KeyKind::Ban),
     ("node", KeyKind::Node),
+    ("online", KeyKind::Online),
 ];
 
 /// A kind of keys.

@@ -78,6 +78,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
     /// Does what waits: answers, changes in the store, ended tokens; to be called in each turn, and after the loop was woken.
     pub fn work(&mut self, shard: &mut Shard, now: Now) {
         self.settle_claims();
+        self.count(shard, now);
         while let Some(answer) = self.inbox.next() {
             match answer {
                 Answer::Login(key, verdict) => self.login_answered(key, verdict, now),
@@ -112,7 +113,8 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
             // The second may have begun long ago, so this is early by less than one.
             now.monotonic + Duration::from_secs(unix.saturating_sub(now.unix)).min(Duration::from_secs(1))
         });
-        ends.into_iter().chain(self.restored.next(now)).min()
+        let counted = self.counting.as_ref().and_then(|counting| counting.next(now.monotonic));
+        ends.into_iter().chain(self.restored.next(now)).chain(counted).min()
     }
 
     /// Lists the sessions that a change concerns.

@@ -17,11 +17,11 @@ use midge_engine::shard::{Connecting, ConnectionId, SessionId, Shard};
 use midge_mqtt::{Connect, ReasonCode};
 use midge_store::service;
 
+use super::counting::Counting;
 use super::follow::Followed;
 use super::hello::Hello;
 use super::inbox::{Answer, Bell, Inbox};
 use super::lines::Lines;
-use super::permissions::Meter;
 use super::restored::Restored;
 use super::scram::{Exchange, Step};
 use super::table::{Client, Entry, Guest, Table};
@@ -46,7 +46,7 @@ pub struct LoopMind<K> {
     pub(super) claims: RefCell<Vec<(SessionId, Box<str>)>>,
     pub(super) followed: Followed,
     pub(super) restored: Restored,
-    pub(super) meter: Option<Box<dyn Meter>>,
+    pub(super) counting: Option<Counting>,
     /// What those may who need no username and have no rules.
     pub(super) open_house: Policy,
     pub(super) refusal_lines: Lines,
@@ -85,9 +85,8 @@ impl<K> std::fmt::Debug for LoopMind<K> {
 }
 
 impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
-    pub(super) fn new(shared: Arc<Shared>, bell: Arc<Bell>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, bell: Arc<Bell>, publishes: bool) -> Self {
         Self {
-            shared,
             inbox: Inbox::new(bell),
             waiting: HashMap::new(),
             ready: VecDeque::new(),
@@ -97,17 +96,13 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
             claims: RefCell::default(),
             followed: Followed::default(),
             restored: Restored::default(),
-            meter: None,
+            counting: shared.observers.hot.clone().map(|topics| Counting::new(topics, publishes)),
             open_house: permissions::open_house(),
             refusal_lines: Lines::default(),
             denial_lines: Lines::default(),
             end_lines: Lines::default(),
+            shared,
         }
-    }
-
-    /// Has `meter` take notice of each message that is published.
-    pub fn set_meter(&mut self, meter: Box<dyn Meter>) {
-        self.meter = Some(meter);
     }
 
     /// Decides whether a client is let in; `key` names it from here on.

@@ -8,21 +8,18 @@ use std::time::Duration;
 use midge_core::access::Access;
 use midge_core::gate::ClientPolicy;
 use midge_core::key::Key;
-use midge_core::name::{Shown, Username};
+use midge_core::name::{GroupName, Shown, Username};
 use midge_core::policy::{Decision, Policy};
 use midge_core::rules::RuleSet;
 use midge_core::topic::TopicName;
+use midge_engine::message::Publication;
 use midge_engine::permission::{Client, Permissions};
+use midge_engine::shard::SessionId;
 use midge_engine::tree::SubscriptionFilter;
+use midge_store::presence::{Missed, Who};
 
 use super::LoopMind;
 use super::table::{self, Guest};
-
-/// Counts what is published; one for each loop, on that loop's thread.
-pub trait Meter: Send {
-    /// Takes notice of a message that was published: its size in bytes and to how many sessions of this loop it went.
-    fn published(&self, client: &Client<'_>, topic: TopicName<'_>, bytes: usize, deliveries: usize);
-}
 
 /// Returns what those may who need no username and have no rules: everything, but to speak as the server does.
 pub(super) fn open_house() -> Policy {
@@ -55,10 +52,54 @@ impl<K> Permissions for LoopMind<K> {
         decision.allowed
     }
 
+    fn is_member(&self, client: &Client<'_>, group: &GroupName) -> bool {
+        self.client_of(client).is_some_and(|known| known.policy.slot().is_member_of(group))
+    }
+
+    fn sessions_of(&self, user: &Username) -> Option<Vec<SessionId>> {
+        let accounts = self.shared.gate.directory().slots_of(user);
+        let known = accounts.iter().flat_map(|account| self.table.of(account));
+        // Who had a token and isn't back has no account here.
+        let strangers = self.restored.strangers(user.as_str()).filter(|session| self.table.get(*session).is_none());
+        Some(known.chain(strangers).collect())
+    }
+
+    fn knows_sessions(&self) -> bool {
+        self.restored.is_done()
+    }
+
     fn published(&self, client: &Client<'_>, topic: TopicName<'_>, bytes: usize, deliveries: usize) {
-        if let Some(meter) = &self.meter {
-            meter.published(client, topic, bytes, deliveries);
+        if let Some(counting) = &self.counting {
+            counting.published(Some(client.client_id), topic, bytes, deliveries);
         }
+    }
+
+    fn pushed(&self, topic: TopicName<'_>, bytes: usize, deliveries: usize) {
+        if let Some(counting) = &self.counting {
+            counting.published(None, topic, bytes, deliveries);
+        }
+    }
+
+    fn delivered(&self, topic: TopicName<'_>, deliveries: usize) {
+        if let Some(counting) = &self.counting {
+            counting.delivered(topic, deliveries);
+        }
+    }
+
+    fn missed(&self, client: &Client<'_>, message: &Publication<'_>) {
+        let Some(attendance) = self.shared.observers.attendance.as_ref().filter(|attendance| attendance.wants_missed()) else {
+            return;
+        };
+        let Some(known) = self.client_of(client) else { return };
+        let who = Who { user: known.policy.user().cloned(), client: known.policy.client().clone() };
+        let told = message.payload.len() <= attendance.payload_bound();
+        attendance.missed([Missed {
+            who,
+            topic: message.topic.as_str().into(),
+            payload: told.then(|| message.payload.to_vec()),
+            size: message.payload.len(),
+            qos: message.qos as u8,
+        }]);
     }
 }
 

@@ -37,6 +37,8 @@ struct Absent {
 pub(super) struct Restored {
     waiting: VecDeque<Absent>,
     asked: HashMap<SessionId, Absent>,
+    /// Sessions whose accounts nobody knows, by username.
+    strangers: HashMap<Arc<str>, Vec<SessionId>>,
     not_before: Duration,
 }
 
@@ -44,6 +46,23 @@ impl Restored {
     /// Returns when there is something to ask.
     pub(super) fn next(&self, now: Now) -> Option<Duration> {
         (!self.waiting.is_empty() && self.asked.len() < AT_ONCE).then(|| self.not_before.max(now.monotonic))
+    }
+
+    /// Returns whether all were asked about.
+    pub(super) fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.asked.is_empty()
+    }
+
+    /// Returns sessions of a username whose accounts nobody knows; some may be others' by now.
+    pub(super) fn strangers(&self, user: &str) -> impl Iterator<Item = SessionId> {
+        self.strangers.get(user).into_iter().flatten().copied()
+    }
+
+    /// Notes that nobody knows whose a session is.
+    fn estrange(&mut self, absent: Absent) {
+        if let Some(username) = absent.username {
+            self.strangers.entry(username).or_default().push(absent.session);
+        }
     }
 }
 
@@ -84,7 +103,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
                 self.restored.not_before = now.monotonic + RETRY;
             }
             // Who had a token may have no record; messages wait until it is back and shows another.
-            _ => {}
+            _ => self.restored.estrange(absent),
         }
     }
 
@@ -95,7 +114,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
         let session = absent.session;
         match self.shared.gate.admit(claim.clone(), Asked::Memory, now) {
             Admission::Admitted(policy) => self.adopt(session, policy, shard, now),
-            Admission::Refused(_) => {}
+            Admission::Refused(_) => self.restored.estrange(absent),
             later => {
                 self.restored.asked.insert(session, absent);
                 let done = self.inbox.reply(move |verdict| Answer::Known(session, verdict));

@@ -4,6 +4,7 @@ use midge_core::gate::{ClientPolicy, Refusal};
 use midge_core::name::Username;
 use midge_core::scram::MECHANISM;
 use midge_mqtt::{Property, ReasonCode};
+use midge_store::presence::Who;
 
 use super::table::Guest;
 
@@ -35,6 +36,12 @@ impl Admitted {
     #[must_use]
     pub fn username(&self) -> Option<&str> {
         self.policy.user().map(Username::as_str)
+    }
+
+    /// Returns whose client it is, and which.
+    #[must_use]
+    pub fn who(&self) -> Who {
+        Who { user: self.policy.user().cloned(), client: self.policy.client().clone() }
     }
 
     /// Returns the authentication data that ends an exchange; `None` where there was none.

@@ -17,6 +17,7 @@ use super::door::Mind;
 use super::listen::Listeners;
 use super::mailbox::{Inbox, Mail, Mailbox};
 use super::peer::{Peer, PeerId, Phase};
+use super::pump::Pump;
 use super::records::Records;
 use super::report::{INTERVAL, Report};
 use super::seldom::Seldom;
@@ -69,6 +70,8 @@ pub(super) struct EventLoop {
     pub(super) stopping: bool,
     pub(super) finished: bool,
     pub(super) journal: Option<Records>,
+    /// What passes pushes on, of one loop.
+    pub(super) pump: Option<Pump>,
     sys: Option<Sys>,
     /// When the next report is to be written, where something has happened since the last.
     report_due: Option<Duration>,
@@ -117,6 +120,7 @@ impl EventLoop {
             inbox: Inbox::default(),
             outbox: Vec::new(),
             journal: None,
+            pump: None,
         }
     }
 
@@ -129,7 +133,7 @@ impl EventLoop {
         let mut told = false;
         while !self.finished {
             self.turn(&mut events)?;
-            if self.stopping && self.peers.is_empty() && !told {
+            if self.stopping && self.peers.is_empty() && !told && self.pump.as_ref().is_none_or(Pump::is_idle) {
                 told = true;
                 drained();
             }
@@ -164,6 +168,9 @@ impl EventLoop {
         }
         self.ask_mind();
         self.shard.advance(&turn!(self));
+        if let Some(pump) = self.pump.as_mut().filter(|_| !crowded && !self.stopping) {
+            pump.pass_on(&mut self.shard, &self.shared.clock, &turn!(self));
+        }
         self.pass_deadlines();
         for connection in std::mem::take(&mut self.unwritten) {
             self.flush(connection);
@@ -216,7 +223,7 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.again.is_empty() || !self.unwritten.is_empty() || self.listeners.is_ready() {
+        if !self.again.is_empty() || !self.unwritten.is_empty() || self.listeners.is_ready() || self.has_pushes() {
             return Some(Duration::ZERO);
         }
         let deadlines = [
@@ -229,6 +236,10 @@ impl EventLoop {
             self.mind.next_deadline(self.now),
         ];
         deadlines.into_iter().flatten().min().map(|at| at.saturating_sub(self.now.monotonic))
+    }
+
+    fn has_pushes(&self) -> bool {
+        !self.stopping && self.pump.as_ref().is_some_and(Pump::is_due)
     }
 
     fn take_mail(&mut self) {
@@ -272,9 +283,15 @@ impl EventLoop {
     }
 
     fn take_events(&mut self) {
+        self.take_each_event();
+        self.pump.iter_mut().for_each(Pump::tell);
+    }
+
+    fn take_each_event(&mut self) {
         while let Some(event) = self.shard.next_event() {
             match event {
                 Event::Close { connection, reason } => self.close(connection, reason.is_some()),
+                Event::Pushed { token, reach } => self.pump.iter_mut().for_each(|pump| pump.landed(token, reach)),
                 Event::SessionEnded { session, client_id } => self.mind.session_ended(session, &client_id, &self.shard),
                 // Events are for a caller who has something to do at them.
                 _ => {}

@@ -1,5 +1,6 @@
 //! The broker's own mind, as the event loops ask it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +10,26 @@ use midge_engine::permission::Permissions;
 use midge_engine::record::State;
 use midge_engine::shard::{ConnectionId, SessionId, Shard};
 use midge_mqtt::{Auth, ReasonCode};
+use midge_store::presence::{Attendance, Who};
 
 use super::door::{Admission, Authentication, Entering, Hello, Mind, Verdict};
 use super::peer::PeerId;
 use crate::mind::{self, Admitted, LoopMind};
 
 /// Decides by the gate of [`crate::mind::Mind`].
-#[derive(Debug)]
 pub struct Resident {
     mind: LoopMind<PeerId>,
     /// Who was admitted just now.
     admitted: Option<(PeerId, Admitted)>,
+    attendance: Option<Attendance>,
+    /// Who is told of as online, and since when.
+    present: HashMap<PeerId, (Who, u64)>,
+}
+
+impl std::fmt::Debug for Resident {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resident").field("mind", &self.mind).finish_non_exhaustive()
+    }
 }
 
 impl Resident {
@@ -27,7 +37,9 @@ impl Resident {
     #[must_use]
     pub fn new(mind: &mind::Mind, handle: &super::Handle, event_loop: u8) -> Self {
         let handle = handle.clone();
-        Self { mind: mind.loop_mind(move || handle.wake(event_loop)), admitted: None }
+        let attendance = mind.attendance().cloned();
+        let mind = mind.loop_mind(event_loop == 0, move || handle.wake(event_loop));
+        Self { mind, admitted: None, attendance, present: HashMap::new() }
     }
 
     fn verdict(&mut self, peer: PeerId, verdict: mind::Verdict) -> Verdict {
@@ -73,7 +85,14 @@ impl Mind for Resident {
 
     fn let_in(&mut self, entering: &Entering<'_>, shard: &mut Shard, now: Now) -> Result<ConnectionId, ReasonCode> {
         let admitted = self.take_admitted(entering.peer).ok_or(ReasonCode::UnspecifiedError)?;
-        self.mind.let_in(shard, entering.connect, admitted, now)
+        let who = self.attendance.as_ref().map(|_| admitted.who());
+        let connection = self.mind.let_in(shard, entering.connect, admitted, now)?;
+        if let (Some(attendance), Some(who)) = (&self.attendance, who) {
+            let since = attendance.stamp();
+            attendance.online(who.clone(), since);
+            self.present.insert(entering.peer, (who, since));
+        }
+        Ok(connection)
     }
 
     fn proved(&mut self, peer: PeerId, session: SessionId) {
@@ -84,6 +103,9 @@ impl Mind for Resident {
 
     fn gone(&mut self, peer: PeerId) {
         self.mind.forget(peer);
+        if let (Some(attendance), Some((who, since))) = (&self.attendance, self.present.remove(&peer)) {
+            attendance.offline(&who, since);
+        }
     }
 
     fn session_ended(&mut self, session: SessionId, client_id: &str, shard: &Shard) {

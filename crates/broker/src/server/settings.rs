@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pump::PushSource;
 use super::transport::tls::TlsFiles;
 use super::transport::websocket::Settings as WebSocketSettings;
 
@@ -25,6 +26,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How often the server says how it is under `$SYS/broker`; `None` never.
     pub sys_interval: Option<Duration>,
+    /// Where pushes come from, if any do.
+    pub pushes: Option<PushSource>,
 }
 
 impl Default for Settings {
@@ -35,6 +38,7 @@ impl Default for Settings {
             listeners: Vec::new(),
             limits: Limits::default(),
             sys_interval: Some(Duration::from_secs(10)),
+            pushes: None,
         }
     }
 }

@@ -10,13 +10,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, anyhow};
 use midge_broker::config::{self, Address, AnonymousPolicy, Config, Listener, Protocol};
 use midge_broker::journal::{Journal, Settings as JournalSettings};
-use midge_broker::mind::{self, Anonymity, Door, Mind};
-use midge_broker::server::{self, Beginning, Limits, Listen, Resident, Server, TlsFiles, WebSocketSettings};
+use midge_broker::mind::{self, Anonymity, Door, Mind, Observers};
+use midge_broker::server::{self, Beginning, Limits, Listen, PushSource, Resident, Server, TlsFiles, WebSocketSettings};
 use midge_core::gate::Anonymous;
 use midge_core::name::NodeName;
 use midge_engine::record::State;
 use midge_store::Backend;
-use midge_store::node::{Fact, Report};
+use midge_store::hot::{HotSettings, HotTopics};
+use midge_store::node::{Fact, Life, Report};
+use midge_store::presence::{Presence, PresenceSettings};
+use midge_store::push::PushCounters;
 
 use super::systemd::{Bound, Inherited};
 use crate::failure::cannot_serve;
@@ -53,6 +56,8 @@ pub(crate) struct Broker {
     journal: Option<Journal>,
     mind: Mind,
     addresses: Vec<Address>,
+    /// Enters all clients as gone when it goes, which is after the event loops.
+    _presence: Option<Presence>,
 }
 
 impl Body for Broker {
@@ -81,14 +86,52 @@ impl Body for Broker {
 /// A listener can't be bound, or what was kept can't be read.
 pub(crate) fn start(config: &Config, parts: Parts) -> Result<Broker> {
     let mind = Mind::start(mind_settings(config)?, Arc::clone(&parts.backend)).map_err(cannot_serve)?;
+    let node = NodeName::from_bytes(config.node.as_bytes());
+    let node = node.with_context(|| format!("the server can't be called {:?}", config.node)).map_err(cannot_serve)?;
+    let life = Arc::new(Life::default());
+    let presence = presence(config, &mind, &node, &life, &parts.backend).map_err(cannot_serve)?;
+    let hot = hot(config, &parts.backend).map_err(cannot_serve)?;
+    let mind = mind.observed_by(Observers { hot, attendance: presence.as_ref().map(Presence::attendance) });
     let (journal, state) = open_journal(config)?;
-    let settings = server_settings(config, parts.inherited);
+    let source = |settings| PushSource { backend: Arc::clone(&parts.backend), settings };
+    let pushes = config.pushes.clone().map(source);
+    let settings = server::Settings { pushes, ..server_settings(config, parts.inherited) };
     let beginning = Beginning { state: &state, journal: journal.as_ref(), clock: mind.clock() };
     let server = Server::start(settings, &beginning, |place, handle| Box::new(Resident::new(&mind, handle, place.event_loop)));
     let server = server.map_err(cannot_serve)?;
-    mind.service().report(report(config, &mind, &server).map_err(cannot_serve)?);
+    if config.report {
+        mind.service().report(report(node, life, &mind, &server));
+    }
     let addresses = server.addresses().iter().zip(&config.listeners).map(|(bound, listener)| shown(bound, listener)).collect();
-    Ok(Broker { server, journal, mind, addresses })
+    Ok(Broker { server, journal, mind, addresses, _presence: presence })
+}
+
+/// Starts to show who is online, unless nobody shall know.
+fn presence(
+    config: &Config,
+    mind: &Mind,
+    node: &NodeName,
+    life: &Arc<Life>,
+    backend: &Arc<dyn Backend>,
+) -> std::io::Result<Option<Presence>> {
+    let start = |settings: &PresenceSettings| {
+        let (backend, gate) = (Box::new(Arc::clone(backend)), Arc::clone(mind.gate()));
+        Presence::start_in(backend, node.clone(), Arc::clone(life), gate, settings.clone(), || {})
+    };
+    // It rests on the lease that the report renews.
+    config.presence.as_ref().filter(|_| config.report).map(start).transpose()
+}
+
+/// Starts to count topics, unless nobody wants that.
+fn hot(config: &Config, backend: &Arc<dyn Backend>) -> std::io::Result<Option<Arc<HotTopics>>> {
+    let start = |settings: &HotSettings| {
+        let shared: Option<Box<dyn Backend>> = match config.store_directory() {
+            Some(_) => None,
+            None => Some(Box::new(Arc::clone(backend))),
+        };
+        HotTopics::start_in(shared, settings.clone(), || {}).map(Arc::new)
+    };
+    config.hot.as_ref().map(start).transpose()
 }
 
 fn mind_settings(config: &Config) -> Result<mind::Settings> {
@@ -97,7 +140,7 @@ fn mind_settings(config: &Config) -> Result<mind::Settings> {
         login: config.users.login(Anonymous::Deny).map_err(|error| anyhow!(error))?,
         service: config.users.service.clone(),
         doors: doors(config),
-        ..mind::Settings::default()
+        max_automatic: config.users.max_automatic,
     })
 }
 
@@ -165,6 +208,7 @@ fn server_settings(config: &Config, inherited: Inherited) -> server::Settings {
             close_timeout: connections.close_timeout,
         },
         sys_interval: config.sys_interval,
+        pushes: None,
     }
 }
 
@@ -204,15 +248,14 @@ fn shown(bound: &server::Address, listener: &Listener) -> Address {
 }
 
 /// Returns what the server says of itself in the store.
-fn report(config: &Config, mind: &Mind, server: &Server) -> Result<Report> {
-    let node =
-        NodeName::from_bytes(config.node.as_bytes()).with_context(|| format!("the server can't be called {:?}", config.node))?;
+fn report(node: NodeName, life: Arc<Life>, mind: &Mind, server: &Server) -> Report {
     let (gate, handle) = (Arc::clone(mind.gate()), server.handle().clone());
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let pushes = server.push_counting();
     let collect = move || {
         let server::Report { engine, traffic, .. } = handle.report();
         let denied = gate.denials().counts();
-        vec![
+        let mut facts = vec![
             ("body", Fact::Text("midge".to_owned())),
             ("version", Fact::Text(env!("CARGO_PKG_VERSION").to_owned())),
             ("pid", Fact::Gauge(std::process::id().into())),
@@ -228,7 +271,21 @@ fn report(config: &Config, mind: &Mind, server: &Server) -> Result<Report> {
             ("sessions", Fact::Gauge(engine.sessions as u64)),
             ("queued", Fact::Gauge(engine.queued_messages as u64)),
             ("retained", Fact::Gauge(engine.retained_messages as u64)),
-        ]
+        ];
+        facts.extend(pushes.iter().flat_map(|pushes| push_facts(&pushes())));
+        facts
     };
-    Ok(Report { node, collect: Box::new(collect) })
+    Report { node, life, collect: Box::new(collect) }
+}
+
+/// Returns what the server says of pushes, in the plugin's words.
+fn push_facts(pushes: &PushCounters) -> [(&'static str, Fact); 6] {
+    [
+        ("pushed", Fact::Counter(pushes.taken)),
+        ("pushes_waiting", Fact::Gauge(pushes.waiting)),
+        ("pushes_malformed", Fact::Counter(pushes.malformed)),
+        ("pushes_repeated", Fact::Counter(pushes.repeated)),
+        ("pushes_expired", Fact::Counter(pushes.expired)),
+        ("pushes_dropped", Fact::Counter(pushes.dropped)),
+    ]
 }

@@ -131,6 +131,47 @@ fn rules_bans_and_kicks_act_on_who_is_connected() -> Result<()> {
     Ok(())
 }
 
+/// Shows in the server's own store, or in the Redis at `store`, who is online and what is hot.
+fn shows_clients_and_topics(store: Option<&str>) -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("midge.toml");
+    let lines = "node = \"here\"\nanonymous = \"allow\"\nhot_interval = \"1s\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n";
+    let store = store.map(|store| format!("store = \"{store}\"\n")).unwrap_or_default();
+    std::fs::write(&file, store + lines)?;
+    let name = path(&file).to_owned();
+    let server = Serving::with(folder, &["--config", &name])?;
+    let mut phone = server.subscribe(&["-i", "phone", "-t", "chat/#"])?;
+    let clients = || -> Result<serde_json::Value> { Ok(serde_json::from_str(&server.ok(&["clients", "--json"]))?) };
+    let shown = |count: usize| {
+        until("the right clients", PATIENCE, || Ok(Some(clients()?).filter(|all| all.as_array().unwrap().len() == count)))
+    };
+    let there = shown(1)?;
+    assert_eq!((&there[0]["client"], &there[0]["node"]), (&"phone".into(), &"here".into()));
+    server.publish(&["-t", "chat/1", "-m", "hello", "--repeat", "5"])?.success()?;
+    phone.wait(5, PATIENCE)?;
+    let mut lists = server.subscribe(&["-t", "$SYS/midge/hot/1m"])?;
+    let hot = until("a list with the topic", PATIENCE, || {
+        Ok(lists.messages()?.into_iter().find(|list| list.payload.contains("chat/1")))
+    })?;
+    let list: serde_json::Value = serde_json::from_str(&hot.payload)?;
+    let first = &list["topics"][0];
+    assert_eq!((&first["topic"], &first["messages"], &first["deliveries"]), (&"chat/1".into(), &5.into(), &5.into()), "{list}");
+    phone.process().stop(Signal::TERM)?;
+    lists.process().stop(Signal::TERM)?;
+    shown(0)?;
+    Ok(())
+}
+
+#[test]
+fn who_is_online_and_what_is_hot_is_shown() -> Result<()> {
+    shows_clients_and_topics(None)?;
+    let redis = Place::redis();
+    shows_clients_and_topics(Some(&redis.url()))?;
+    assert!(redis.ok(&["hot", "--json"], "").contains("chat/1"));
+    assert!(redis.cli(&["XRANGE", "midge:events", "-", "+"]).contains("phone"));
+    Ok(())
+}
+
 #[test]
 fn what_was_acknowledged_is_there_after_a_crash() -> Result<()> {
     let server = Serving::start()?;

@@ -23,6 +23,7 @@ pub(crate) struct Serving {
     words: Vec<String>,
     process: Process,
     listeners: Vec<SocketAddr>,
+    store: String,
     pub(crate) folder: TempDir,
 }
 
@@ -53,7 +54,8 @@ impl Serving {
             listener["url"].as_str().and_then(|url| url.split_once("://")).and_then(|(_, address)| address.parse().ok())
         };
         let listeners = urls.iter().filter_map(address).collect();
-        Ok(Self { words, process, listeners, folder })
+        let store = said["store"].as_str().context("store")?.to_owned();
+        Ok(Self { words, process, listeners, store, folder })
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -67,7 +69,7 @@ impl Serving {
     /// Returns the command with the server's store, its own words still to come.
     fn command(&self) -> Command {
         let mut command = Command::new(MIDGE);
-        command.env_clear().env("MIDGE_STORE", format!("file:{}", self.folder.path().join("data").display()));
+        command.env_clear().env("MIDGE_STORE", &self.store).current_dir(self.folder.path());
         command
     }
 

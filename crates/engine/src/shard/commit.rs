@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use midge_mqtt::{PacketId, ReasonCode};
 
-use super::{Shard, list};
-use crate::exchange::{ReplyTo, ToLoop};
+use super::{Event, Shard, list};
+use crate::exchange::{Reach, ReplyTo, ToLoop};
 use crate::permission::Turn;
 use crate::record::{MessageKey, Order, Record, SessionKey};
 use crate::session::held::{Held, HeldPacket};
@@ -54,8 +54,10 @@ pub(super) enum Then {
     Session(u32),
     /// A message of QoS 2 is safe everywhere: that it came is recorded, and then PUBREC goes on.
     Received(u32, PacketId),
-    /// Another loop is told.
-    Reply(ReplyTo),
+    /// Another loop is told, and whom it reached.
+    Reply(ReplyTo, Reach),
+    /// The caller is told what became of a push, and whom it reached.
+    Pushed(u64, Reach),
     /// A message of a session that ended is safe with somebody else.
     Done(SessionKey, Order),
 }
@@ -66,6 +68,15 @@ pub(super) struct Awaiting {
     /// `None` where nobody has to answer.
     reply: Option<ReplyTo>,
     missing: u32,
+}
+
+impl Then {
+    /// Adds those whom the message reached on another loop.
+    fn reached(&mut self, more: Reach) {
+        if let Self::Reply(_, reach) | Self::Pushed(_, reach) = self {
+            reach.add(more);
+        }
+    }
 }
 
 impl Awaiting {
@@ -190,8 +201,9 @@ impl Shard {
     }
 
     /// Takes an answer of another loop.
-    pub(super) fn answered(&mut self, ticket: u64, turn: &Turn<'_>) {
+    pub(super) fn answered(&mut self, ticket: u64, reach: Reach, turn: &Turn<'_>) {
         let Some(open) = self.tickets.open.get_mut(&ticket) else { return };
+        open.then.reached(reach);
         open.missing = open.missing.saturating_sub(1);
         self.settle_ticket(ticket, turn);
     }
@@ -213,7 +225,8 @@ impl Shard {
                 self.record_received(session, id, ticket);
                 self.wake(session, turn);
             }
-            Then::Reply(reply) => self.tell(reply.event_loop, ToLoop::Done { ticket: reply.ticket }, turn),
+            Then::Reply(reply, reach) => self.tell(reply.event_loop, ToLoop::Done { ticket: reply.ticket, reach }, turn),
+            Then::Pushed(token, reach) => self.events.push_back(Event::Pushed { token, reach }),
             Then::Done(session, order) => {
                 self.emitter.emit(Record::Done { session, order });
             }

@@ -68,6 +68,9 @@ impl Shard {
             return;
         }
         routing.deliveries += 1;
+        if client.connection.is_none() {
+            turn.permissions.missed(&client, view);
+        }
         if to.qos > QoS::AtMostOnce {
             return self.deliver_safely(to, routing);
         }

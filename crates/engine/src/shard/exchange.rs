@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::commit::Then;
-use crate::exchange::ToLoop;
+use crate::exchange::{Reach, ToLoop};
 use crate::permission::Turn;
 
 impl Shard {
@@ -22,10 +22,11 @@ impl Shard {
                 debug_assert!(applied.is_ok(), "{change:?}");
                 if let Some(reply) = reply {
                     let nobody = self.awaiting(false);
-                    self.settle(nobody, 0, Then::Reply(reply), turn);
+                    self.settle(nobody, 0, Then::Reply(reply, Reach::default()), turn);
                 }
             }
-            ToLoop::Done { ticket } => self.answered(ticket, turn),
+            ToLoop::Push { message, audience, reply } => self.pushed_here(message, audience, reply, turn),
+            ToLoop::Done { ticket, reach } => self.answered(ticket, reach, turn),
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use midge_core::push::Audience;
 use midge_mqtt::{QoS, SubscriptionId};
 
 use super::commit::{Awaiting, Then};
 use super::deliver::Addressed;
 use super::publish::delivered_qos;
 use super::{Shard, client};
-use crate::exchange::{ReplyTo, ToLoop};
+use crate::exchange::{Reach, ReplyTo, ToLoop};
 use crate::frame::Forms;
 use crate::hash::HashedTopic;
 use crate::message::{Message, Publication, Shared};
@@ -36,15 +37,19 @@ pub(super) struct Routing<'a, 'm> {
     pub(super) awaiting: Awaiting,
     pub(super) deliveries: usize,
     pub(super) queued: usize,
+    /// Deliveries that another loop makes, and counts as well.
+    elsewhere: usize,
 }
 
 /// What is left of a routing at its end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Handed {
-    after: u64,
+    pub(super) after: u64,
     awaiting: Awaiting,
     deliveries: usize,
     queued: usize,
+    /// Whom it reached on this loop.
+    pub(super) reach: Reach,
 }
 
 /// Where a message went.
@@ -88,11 +93,19 @@ impl Shard {
             if other && (publication.retain || may_match) {
                 other_loops += usize::from(may_match);
                 let reply = routing.awaiting.ask();
-                self.outboxes[usize::from(event_loop)].push(ToLoop::Publish { message: message.message(), reply });
+                let message = message.message();
+                self.outboxes[usize::from(event_loop)].push(match reply {
+                    // Behind the pushes that are still being handed round there.
+                    Some(reply) if matches!(then, Then::Pushed(..)) => {
+                        ToLoop::Push { message, audience: Arc::new(Audience::Subscribers), reply }
+                    }
+                    reply => ToLoop::Publish { message, reply },
+                });
             }
         }
         self.route_here(&topic, publisher, &mut routing, turn);
-        let Handed { after, awaiting, deliveries, queued } = self.finish(routing);
+        let Handed { after, awaiting, deliveries, queued, reach } = self.finish(routing);
+        let then = if let Then::Pushed(token, _) = then { Then::Pushed(token, reach) } else { then };
         let ticket = self.settle(awaiting, after, then, turn);
         Routed { deliveries, queued, other_loops, after, ticket }
     }
@@ -108,9 +121,12 @@ impl Shard {
         let topic = HashedTopic::new(&key, message.view().topic);
         let mut routing = self.routing(&message, &topic, reply.is_some(), turn);
         self.route_here(&topic, None, &mut routing, turn);
-        let Handed { after, awaiting, .. } = self.finish(routing);
+        let Handed { after, awaiting, deliveries, reach, .. } = self.finish(routing);
+        if deliveries > 0 {
+            turn.permissions.delivered(message.view().topic, deliveries);
+        }
         if let Some(reply) = reply {
-            self.settle(awaiting, after, Then::Reply(reply), turn);
+            self.settle(awaiting, after, Then::Reply(reply, reach), turn);
         }
     }
 
@@ -134,14 +150,16 @@ impl Shard {
             awaiting: self.awaiting(wants_reply),
             deliveries: 0,
             queued: 0,
+            elsewhere: 0,
         }
     }
 
     /// Gives the buffers of a routing back.
     pub(super) fn finish(&mut self, routing: Routing<'_, '_>) -> Handed {
-        let Routing { forms, after, awaiting, deliveries, queued, .. } = routing;
+        let Routing { forms, after, awaiting, deliveries, queued, elsewhere, .. } = routing;
         self.scratch.forms = Some(forms);
-        Handed { after, awaiting, deliveries, queued }
+        let reach = Reach { delivered: deliveries.saturating_sub(queued + elsewhere), queued };
+        Handed { after, awaiting, deliveries, queued, reach }
     }
 
     /// Delivers to the sessions of this loop, and to one member of each group that is at home here.
@@ -214,6 +232,7 @@ impl Shard {
         let reply = routing.awaiting.ask();
         let (message, shared) = (routing.message.message(), Arc::clone(path));
         routing.deliveries += 1;
+        routing.elsewhere += 1;
         let told = ToLoop::Deliver { message, subscriber: member, shared, options, attempts, reply };
         self.tell(member.event_loop(), told, turn);
     }
@@ -266,9 +285,9 @@ impl Shard {
         let key = self.key.clone();
         let mut routing = self.routing(&message, &HashedTopic::new(&key, topic), reply.is_some(), turn);
         self.deliver_to_own_member(session, options, shared, &mut routing, turn);
-        let Handed { after, awaiting, .. } = self.finish(routing);
+        let Handed { after, awaiting, reach, .. } = self.finish(routing);
         if let Some(reply) = reply {
-            self.settle(awaiting, after, Then::Reply(reply), turn);
+            self.settle(awaiting, after, Then::Reply(reply, reach), turn);
         }
     }
 
@@ -300,9 +319,9 @@ impl Shard {
             Some(member) => self.deliver_to_member(member.subscriber, member.options, path, attempts, &mut routing, turn),
             None => self.counters.dropped_shared += 1,
         }
-        let Handed { after, awaiting, .. } = self.finish(routing);
+        let Handed { after, awaiting, reach, .. } = self.finish(routing);
         if let Some(reply) = reply {
-            self.settle(awaiting, after, Then::Reply(reply), turn);
+            self.settle(awaiting, after, Then::Reply(reply, reach), turn);
         }
     }
 }

@@ -26,13 +26,14 @@ pub(super) fn millis(time: Duration) -> u64 {
 }
 
 impl Shard {
-    /// Goes on with what takes time: deadlines, and retained messages for new subscriptions, some at each call.
+    /// Goes on with what takes time: deadlines, retained messages for new subscriptions, pushes to many, some at each call.
     ///
     /// To be called once in each turn of the loop. The first call after [`Shard::restore`] passes on what sessions left behind that had ended.
     pub fn advance(&mut self, turn: &Turn<'_>) {
         if !self.leftovers.is_empty() {
             self.pass_on_leftovers(turn);
         }
+        self.go_on_pushing(turn);
         let now = turn.monotonic();
         let mut fired = std::mem::take(&mut self.scratch.fired);
         self.timers.advance(now, &mut fired);
@@ -53,7 +54,7 @@ impl Shard {
     /// Returns when [`Shard::advance`] is to be called at the latest, on the monotonic clock; `None` where only an input can change anything.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        if !self.walking.is_empty() || !self.leftovers.is_empty() {
+        if !self.walking.is_empty() || !self.leftovers.is_empty() || self.pushing.is_due() {
             return Some(Duration::ZERO);
         }
         [self.timers.next(), self.retained.next_expiry()].into_iter().flatten().min()

@@ -5,6 +5,7 @@ mod bounds;
 mod durability;
 mod flows;
 mod groups;
+mod pushes;
 mod retaining;
 #[path = "../support/script.rs"]
 mod script;

@@ -2,11 +2,16 @@
 //!
 //! `NAME> PACKET` sends, `NAME< PACKET` expects the next packet; at the end nobody may have got anything more.
 //! Other lines say what happens around the clients: `after SECONDS`, `lose NAME`, `crash [LOOPS]`, `hold`, `commit`, `disk` (what is held gets to disk, and nobody is told), `deny CLIENT LETTER FILTER`, `allow …`, `slow NAME`, `read NAME`, `raw NAME HEX`.
+//! `join CLIENT GROUP`, `forget` and `know` (whose the sessions are); `push TOKEN AUDIENCE TOPIC PAYLOAD …`, with `subscribers`, `all`, `user:NAME`, `client:ID` or `group:NAME`, `pushed TOKEN DELIVERED QUEUED` once it is safe, `pending TOKEN` before.
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
+use midge_core::push::Audience;
+use midge_core::topic::TopicName;
+use midge_engine::exchange::Reach;
 use midge_engine::limits::Settings;
+use midge_engine::message::Publication;
 use midge_mqtt::{
     Connect, Delivery, Disconnect, Packet, PacketId, Properties, Property, ProtocolVersion, Puback, Pubcomp, Publish, Pubrec,
     Pubrel, QoS, ReasonCode, RetainHandling, Subscribe, Subscription, SubscriptionId, Subscriptions, TopicFilters, Unsubscribe,
@@ -38,6 +43,11 @@ pub(crate) fn play_on(loops: u8, settings: &Settings, script: &str) -> Server {
     server
 }
 
+/// Plays one more line.
+pub(crate) fn play_line(server: &mut Server, line: &str) {
+    step(server, line, &format_args!("{line}"));
+}
+
 fn step(server: &mut Server, line: &str, context: &dyn std::fmt::Display) {
     if let Some((name, packet)) = line.split_once("> ") {
         return send(server, name, packet);
@@ -66,6 +76,21 @@ fn step(server: &mut Server, line: &str, context: &dyn std::fmt::Display) {
             let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal digits"));
             server.send_bytes(name, &bytes.collect::<Vec<_>>());
         }
+        ["join", client, group] => {
+            server.denials.members.insert((client.to_owned(), group.to_owned()));
+        }
+        [what @ ("forget" | "know")] => {
+            server.denials.unknown = what == "forget";
+            server.settle();
+        }
+        ["push", token, audience, topic, payload, ref options @ ..] => {
+            push(server, number(token), audience, (topic, payload), options);
+        }
+        ["pushed", token, delivered, queued] => {
+            let reach = Some(Reach { delivered: number(delivered), queued: number(queued) });
+            assert_eq!(server.pushed.get(&number(token)).copied(), reach, "{context}");
+        }
+        ["pending", token] => assert_eq!(server.pushed.get(&number(token)), None, "{context}"),
         ["slow", name] => server.read(name, Some(0)),
         ["read", name] => {
             server.read(name, None);
@@ -73,6 +98,31 @@ fn step(server: &mut Server, line: &str, context: &dyn std::fmt::Display) {
         }
         _ => panic!("no such step: {context}"),
     }
+}
+
+/// Pushes on the first loop, as a server does.
+fn push(server: &mut Server, token: u64, audience: &str, (topic, payload): (&str, &str), options: &[&str]) {
+    let audience = match audience.split_once(':') {
+        Some(("user", name)) => Audience::User(name.parse().expect("a username")),
+        Some(("client", id)) => Audience::Client(id.parse().expect("a client identifier")),
+        Some(("group", name)) => Audience::Group(name.parse().expect("a group name")),
+        _ if audience == "all" => Audience::All,
+        _ => Audience::Subscribers,
+    };
+    let level = options.iter().find(|word| word.starts_with('q')).map_or(QoS::AtLeastOnce, |word| qos(word));
+    let left = options.iter().find_map(|word| word.strip_prefix("left="));
+    let expires = left.map(|seconds| server.now.monotonic + Duration::from_secs(number(seconds)));
+    let publication = Publication {
+        topic: TopicName::new(topic).expect("a topic name"),
+        properties: &[],
+        payload: payload.as_bytes(),
+        qos: level,
+        retain: options.contains(&"retain"),
+        expires,
+        stamp: 0,
+    };
+    server.with(0, |shard, turn| shard.push(token, publication, audience, turn));
+    server.settle();
 }
 
 /// Returns what a client gets next; `closed` once, at the end.
@@ -228,7 +278,7 @@ pub(crate) fn connect(server: &mut Server, name: &str, words: &[&str]) {
         properties: Properties::new(&own),
         client_id: value("as").unwrap_or(name),
         will,
-        username: None,
+        username: value("user"),
         password: None,
     };
     let result = server.connect(name, &connect);

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
 use std::time::Duration;
 
+use midge_core::name::GroupName;
 use midge_core::time::Now;
 use midge_core::topic::{TopicFilter, TopicName};
-use midge_engine::exchange::{Place, ToLoop, home_of_client};
+use midge_engine::exchange::{Place, Reach, ToLoop, home_of_client};
 use midge_engine::hash::HashKey;
 use midge_engine::limits::Settings;
 use midge_engine::permission::{Client, Permissions, Turn};
@@ -17,22 +18,28 @@ use midge_engine::shard::{Connecting, ConnectionId, Event, Shard};
 use midge_engine::tree::SubscriptionFilter;
 use midge_mqtt::{Connect, Decoded, Packet, Peer, ProtocolVersion, ReasonCode, Rules, decode};
 
-/// What clients may not do: `CLIENT LETTER FILTER`, with `*` for all clients.
+/// What clients may not do: `CLIENT LETTER FILTER`, with `*` for all clients; and who is in which group.
 #[derive(Debug, Default)]
-pub(crate) struct Denials(BTreeSet<(String, char, String)>);
+pub(crate) struct Denials {
+    denied: BTreeSet<(String, char, String)>,
+    /// Clients and their groups.
+    pub(crate) members: BTreeSet<(String, String)>,
+    /// Whether it isn't known whose the sessions are.
+    pub(crate) unknown: bool,
+}
 
 impl Denials {
     pub(crate) fn set(&mut self, client: &str, letter: char, filter: &str, denied: bool) {
         let key = (client.to_owned(), letter, filter.to_owned());
         if denied {
-            self.0.insert(key)
+            self.denied.insert(key)
         } else {
-            self.0.remove(&key)
+            self.denied.remove(&key)
         };
     }
 
     pub(crate) fn denies(&self, client: &str, letter: char, topic: &str) -> bool {
-        self.0.iter().any(|(who, what, filter)| {
+        self.denied.iter().any(|(who, what, filter)| {
             let filter = TopicFilter::new(filter).expect("a filter");
             (who == client || who == "*")
                 && *what == letter
@@ -52,6 +59,14 @@ impl Permissions for Denials {
 
     fn may_subscribe(&self, client: &Client<'_>, filter: SubscriptionFilter<'_>) -> bool {
         !self.denies(client.client_id, 's', filter.filter().as_str())
+    }
+
+    fn is_member(&self, client: &Client<'_>, group: &GroupName) -> bool {
+        self.members.contains(&(client.client_id.to_owned(), group.as_str().to_owned()))
+    }
+
+    fn knows_sessions(&self) -> bool {
+        !self.unknown
     }
 }
 
@@ -84,6 +99,8 @@ pub(crate) struct Server {
     /// Whether nothing happens by itself, mail and writing included.
     pub(crate) manual: bool,
     pub(crate) wires: BTreeMap<String, Wire>,
+    /// What became of pushes.
+    pub(crate) pushed: BTreeMap<u64, Reach>,
     settings: Settings,
     key: HashKey,
     journals: Vec<Journal>,
@@ -101,6 +118,7 @@ impl Server {
             auto: true,
             manual: false,
             wires: BTreeMap::new(),
+            pushed: BTreeMap::new(),
             settings,
             key,
             journals: Vec::new(),
@@ -290,6 +308,9 @@ impl Server {
             self.write_one(event_loop, id);
         }
         while let Some(event) = self.shards[event_loop].next_event() {
+            if let Event::Pushed { token, reach } = event {
+                assert_eq!(self.pushed.insert(token, reach), None, "a push ends once");
+            }
             let Event::Close { connection, .. } = event else { continue };
             self.write_one(event_loop, connection);
             for wire in self.wires.values_mut().filter(|wire| wire.event_loop == event_loop && wire.id == connection) {

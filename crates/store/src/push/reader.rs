@@ -116,7 +116,7 @@ impl Worker<'_> {
         let known = log.readers()?.into_iter().find(|reader| reader.node == self.shared.settings.node);
         let position = match known {
             Some(reader) => reader.position,
-            None => log.last()?,
+            None => log.beginning()?,
         };
         self.shared.lock().flight.begin(position);
         self.begun = true;

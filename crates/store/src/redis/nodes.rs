@@ -52,6 +52,11 @@ impl Nodes {
         self.connections.len()
     }
 
+    /// Returns whether servers have different keys.
+    pub(super) fn is_cluster(&self) -> bool {
+        !self.ranges.is_empty()
+    }
+
     pub(super) fn keys(&self) -> &KeySpace {
         &self.shared.settings.keys
     }

@@ -11,7 +11,7 @@ use midge_core::entry::Fields;
 use super::nodes::Nodes;
 use super::{Shared, classify, commands, incomplete};
 use crate::StoreError;
-use crate::push::{Entry, EntryId, NodeResult, PushLog, Reader};
+use crate::push::{Entry, EntryId, NodeResult, PushLog, PushWriter, Reader};
 
 /// A connection for pushes.
 pub(super) struct Log {
@@ -73,6 +73,35 @@ fn entry(value: Value) -> Result<Entry, StoreError> {
     Ok(Entry { id, fields: std::iter::from_fn(|| flat.next().zip(flat.next())).collect() })
 }
 
+impl PushWriter for Log {
+    fn add(&mut self, fields: &[(&str, Vec<u8>)]) -> Result<EntryId, StoreError> {
+        let key = self.key("");
+        let mut command = ::redis::cmd("XADD");
+        command.arg(&key).arg("*");
+        for (name, value) in fields {
+            command.arg(*name).arg(value.as_slice());
+        }
+        let id: Value = self.ask(&key, &command)?;
+        entry_id(id)
+    }
+
+    fn readers(&mut self) -> Result<Vec<Reader>, StoreError> {
+        let key = self.key(":read");
+        let read = |(node, position, unix): (String, String, String)| {
+            Some(Reader { node, position: position.parse().ok()?, unix: unix.parse().ok()? })
+        };
+        Ok(self.of_nodes(&key)?.into_iter().filter_map(read).collect())
+    }
+
+    fn results(&mut self, entry: EntryId) -> Result<Vec<NodeResult>, StoreError> {
+        let key = self.key(&format!(":result:{{{entry}}}"));
+        let read = |(node, delivered, queued): (String, String, String)| {
+            Some(NodeResult { node, delivered: delivered.parse().ok()?, queued: queued.parse().ok()? })
+        };
+        Ok(self.of_nodes(&key)?.into_iter().filter_map(read).collect())
+    }
+}
+
 impl PushLog for Log {
     fn read(&mut self, after: EntryId, count: usize, wait: Duration) -> Result<Vec<Entry>, StoreError> {
         let key = self.key("");
@@ -93,29 +122,10 @@ impl PushLog for Log {
         entries(stream.ok_or_else(unknown_form)?)
     }
 
-    fn last(&mut self) -> Result<EntryId, StoreError> {
+    fn beginning(&mut self) -> Result<EntryId, StoreError> {
         let key = self.key("");
         let found = self.ask(&key, ::redis::cmd("XREVRANGE").arg(&key).arg("+").arg("-").arg("COUNT").arg(1))?;
         Ok(entries(found)?.first().map(|entry| entry.id).unwrap_or_default())
-    }
-
-    fn add(&mut self, fields: &[(&str, Vec<u8>)]) -> Result<EntryId, StoreError> {
-        let key = self.key("");
-        let mut command = ::redis::cmd("XADD");
-        command.arg(&key).arg("*");
-        for (name, value) in fields {
-            command.arg(*name).arg(value.as_slice());
-        }
-        let id: Value = self.ask(&key, &command)?;
-        entry_id(id)
-    }
-
-    fn readers(&mut self) -> Result<Vec<Reader>, StoreError> {
-        let key = self.key(":read");
-        let read = |(node, position, unix): (String, String, String)| {
-            Some(Reader { node, position: position.parse().ok()?, unix: unix.parse().ok()? })
-        };
-        Ok(self.of_nodes(&key)?.into_iter().filter_map(read).collect())
     }
 
     fn report(&mut self, reader: &Reader) -> Result<(), StoreError> {
@@ -185,13 +195,5 @@ impl PushLog for Log {
         pipeline.cmd("EXPIRE").arg(&key).arg(for_how_long.as_secs());
         let answers: RedisResult<Vec<Value>> = self.nodes.query(node, &pipeline)?.into_iter().collect();
         answers.map(drop).map_err(|error| classify(&error))
-    }
-
-    fn results(&mut self, entry: EntryId) -> Result<Vec<NodeResult>, StoreError> {
-        let key = self.key(&format!(":result:{{{entry}}}"));
-        let read = |(node, delivered, queued): (String, String, String)| {
-            Some(NodeResult { node, delivered: delivered.parse().ok()?, queued: queued.parse().ok()? })
-        };
-        Ok(self.of_nodes(&key)?.into_iter().filter_map(read).collect())
     }
 }

@@ -28,7 +28,7 @@ use super::reply::Reply;
 use super::{Shared, Verdict};
 use crate::guarded::guarded;
 use crate::limiter::Limiter;
-use crate::node::Fact;
+use crate::node::{Fact, Report};
 use crate::{Backoff, Store, StoreError, Write, Written, node};
 use bans::Bans;
 use emptiness::Emptiness;
@@ -65,6 +65,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         complaints: Limiter::new(6),
         flaws: Limiter::new(20),
         refusals: Limiter::new(6),
+        names: Limiter::new(1),
         reported: node::Last::default(),
     };
     loop {
@@ -108,6 +109,8 @@ struct Worker<'a> {
     flaws: Limiter,
     /// Of single writes.
     refusals: Limiter,
+    /// Of another server with the same name.
+    names: Limiter,
     reported: node::Last,
 }
 
@@ -438,13 +441,33 @@ impl Worker<'_> {
         if self.store.is_none() || !self.reported.is_due(now.monotonic) {
             return;
         }
+        if self.reported.written {
+            let Some(found) = self.ask(|store| store.read(&[report.key()])) else { return };
+            if found.first().is_some_and(|found| report.life.compare(found)) {
+                self.complain_of_name(report);
+            }
+        }
         let mut facts = (report.collect)();
         facts.extend(self.facts());
-        let fields = self.reported.fields(&facts, now.monotonic, now.unix);
+        let mut fields = self.reported.fields(&facts, now.monotonic, now.unix);
+        fields.push(report.life.field());
         let write = Write::Renew { key: report.key(), fields, ttl: node::LEASE };
-        if let Some(Written::Failed(why)) = self.ask(|store| store.write(&[write])).and_then(|mut written| written.pop()) {
-            self.complain_of_write(&report.key(), "this server's state can't be shown in the store", &why);
-            self.reported.rest(now.monotonic);
+        match self.ask(|store| store.write(&[write])).and_then(|mut written| written.pop()) {
+            Some(Written::Failed(why)) => {
+                self.complain_of_write(&report.key(), "this server's state can't be shown in the store", &why);
+                self.reported.rest(now.monotonic);
+            }
+            Some(Written::Count(_)) => self.reported.written = true,
+            None => {}
+        }
+    }
+
+    fn complain_of_name(&mut self, report: &Report) {
+        if let Some(held_back) = self.names.pass(self.now().monotonic) {
+            log::error!(
+                "another broker calls itself \"{}\" as well: give each its own name by the option node, or their state, presence and pushes are mixed up ({held_back} more of these not shown)",
+                midge_core::name::Shown(report.node.as_str())
+            );
         }
     }
 

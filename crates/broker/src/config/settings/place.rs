@@ -23,7 +23,7 @@ pub(super) const SERVER: &[Setting<Draft>] = &[
         "node",
         "the host's name",
         "a text",
-        "What this broker is called among several, each of which needs another name.",
+        "What this broker is called among several, each of which needs another name: its state and its pushes are kept under this one.",
         |s, v| v.text().map(|v| s.node = Some(v)),
     )
     .in_words(),
@@ -45,6 +45,58 @@ pub(super) const SERVER: &[Setting<Draft>] = &[
             s.sys_interval = Some(interval).filter(|interval| !interval.is_zero());
             Ok(())
         },
+    ),
+];
+
+pub(super) const PUSHES: &[Setting<Draft>] = &[
+    Setting::<Draft>::new(
+        "push",
+        "true",
+        super::SWITCH,
+        "Whether pushes that applications write into the store are passed on; it takes a further thread and connection.",
+        |s, v| v.switch().map(|v| s.push = v),
+    ),
+    Setting::<Draft>::new(
+        "push_queue",
+        "1000",
+        "a number from 1 to 100000",
+        "Pushes that wait in memory; at the bound the others wait in the store.",
+        |s, v| v.number(1, 100_000).map(|v| s.push_settings.queue = v),
+    ),
+    Setting::<Draft>::new(
+        "push_queue_bytes",
+        "16777216",
+        "a number from 1 to 1073741824",
+        "Bytes of the pushes that wait in memory; at the bound no further batch of up to 256 is read.",
+        |s, v| v.number(1, 1 << 30).map(|v| s.push_settings.queue_bytes = v),
+    ),
+    Setting::<Draft>::new(
+        "push_backlog",
+        "1000000",
+        "a number from 1 to 1000000000",
+        "Pushes kept in the store for brokers that have not read them; at the bound the oldest are dropped, counted and logged.",
+        |s, v| v.number(1, 1_000_000_000).map(|v| s.push_settings.backlog = v),
+    ),
+    Setting::<Draft>::new(
+        "push_absence",
+        "7d",
+        "a time from 1m to 366d",
+        "How long the store keeps pushes for a broker that doesn't come back.",
+        |s, v| v.duration(Duration::from_secs(60), Duration::from_secs(366 * 86_400)).map(|v| s.push_settings.absence = v),
+    ),
+    Setting::<Draft>::new(
+        "push_id_ttl",
+        "24h",
+        "a time from 1s to 30d",
+        "How long the identifier of a push makes a second one void.",
+        |s, v| v.duration(Duration::from_secs(1), Duration::from_secs(30 * 86_400)).map(|v| s.push_settings.id_ttl = v),
+    ),
+    Setting::<Draft>::new(
+        "push_dead_letters",
+        "10000",
+        "a number from 1 to 10000000",
+        "Entries kept of those that were no pushes; at the bound the oldest are dropped.",
+        |s, v| v.number(1, 10_000_000).map(|v| s.push_settings.dead_letters = v),
     ),
 ];
 
@@ -173,6 +225,13 @@ pub(super) const STORE: &[Setting<Draft>] = &[
             let policies = [("auto", Auto), ("tracking", Tracking), ("keyspace", Keyspace), ("polling", Polling)];
             v.one_of(&policies).map(|v| s.store_settings.watch = v)
         },
+    ),
+    Setting::<Draft>::new(
+        "report",
+        "true",
+        super::SWITCH,
+        "Whether the store is told every two seconds how this broker is, for `midge status`.",
+        |s, v| v.switch().map(|v| s.report = v),
     ),
 ];
 

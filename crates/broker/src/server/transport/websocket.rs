@@ -1,10 +1,15 @@
 //! WebSocket, RFC 6455, as MQTT uses it.
 //!
-//! MQTT's packets have nothing to do with frames [MQTT-6.0.0-2]: payloads are unmasked and passed on as they come, and no frame is ever kept.
+//! MQTT's packets have nothing to do with frames [MQTT-6.0.0-2]: payloads are unmasked and passed on as they come, and no frame is ever kept:
+//! that is why tungstenite reads and writes the headers here, but not the frames.
 
 mod upgrade;
 
+use std::io::Cursor;
 use std::sync::Arc;
+
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control as ControlKind, Data, OpCode};
 
 use super::Broken;
 
@@ -15,6 +20,9 @@ const UNSUPPORTED: u16 = 1003;
 
 /// Bytes of pongs that wait; a client that asks for more without reading has none.
 const MAX_CONTROL: usize = 4096;
+
+/// The longest payload of a control frame, section 5.5.
+const MAX_CONTROL_PAYLOAD: usize = 125;
 
 /// What a WebSocket listener asks of clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,16 +72,10 @@ struct Payload {
 
 #[derive(Debug)]
 struct Control {
-    opcode: u8,
-    bytes: [u8; 125],
+    kind: ControlKind,
+    bytes: [u8; MAX_CONTROL_PAYLOAD],
     length: u8,
 }
-
-const CONTINUATION: u8 = 0;
-const BINARY: u8 = 2;
-const CLOSE: u8 = 8;
-const PING: u8 = 9;
-const PONG: u8 = 10;
 
 impl WebSocket {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
@@ -145,15 +147,14 @@ impl WebSocket {
 
     fn control(&mut self, control: &Control) -> Result<(), Broken> {
         let bytes = &control.bytes[..usize::from(control.length)];
-        match control.opcode {
-            PING => {
+        match control.kind {
+            ControlKind::Ping => {
                 if self.control.len() + bytes.len() > MAX_CONTROL {
                     return Err(Broken::WebSocket("pings without reading the answers"));
                 }
-                self.control.extend([0x80 | PONG, control.length]);
-                self.control.extend_from_slice(bytes);
+                write_frame(OpCode::Control(ControlKind::Pong), bytes, &mut self.control);
             }
-            CLOSE => {
+            ControlKind::Close => {
                 let code = bytes.first_chunk().map_or(NORMAL, |code| u16::from_be_bytes(*code));
                 self.close(code);
             }
@@ -165,8 +166,7 @@ impl WebSocket {
     /// Says goodbye, once.
     pub(super) fn close(&mut self, code: u16) {
         if !self.closed && !matches!(self.state, State::Upgrade(_)) {
-            self.control.extend([0x80 | CLOSE, 2]);
-            self.control.extend(code.to_be_bytes());
+            write_frame(OpCode::Control(ControlKind::Close), &code.to_be_bytes(), &mut self.control);
         }
         self.closed = true;
     }
@@ -177,18 +177,7 @@ impl WebSocket {
     pub(super) fn begin(&mut self, length: usize) -> (&[u8], usize) {
         if self.owed == 0 && length > 0 {
             self.head.append(&mut self.control);
-            self.head.push(0x80 | BINARY);
-            match length {
-                0..126 => self.head.push(u8::try_from(length).unwrap_or(0)),
-                126..0x1_0000 => {
-                    self.head.push(126);
-                    self.head.extend(u16::try_from(length).unwrap_or(0).to_be_bytes());
-                }
-                _ => {
-                    self.head.push(127);
-                    self.head.extend((length as u64).to_be_bytes());
-                }
-            }
+            write_header(OpCode::Data(Data::Binary), length, &mut self.head);
             self.owed = length;
         }
         (&self.head, self.owed)
@@ -222,44 +211,43 @@ type Refusal = (u16, &'static str);
 
 /// Reads the header of a frame, section 5.2, unless it isn't complete.
 fn header(front: &[u8], within_message: bool) -> Result<Option<Payload>, Refusal> {
-    let &[first, second, ref rest @ ..] = front else { return Ok(None) };
-    let (last, opcode) = (first & 0x80 != 0, first & 0x0f);
     let bad = |reason| Err((PROTOCOL_ERROR, reason));
-    if first & 0x70 != 0 {
+    let (header, left) = match FrameHeader::parse(&mut Cursor::new(front)) {
+        Ok(Some(parsed)) => parsed,
+        Ok(None) => return Ok(None),
+        Err(_) => return bad("an unknown opcode"),
+    };
+    if header.rsv1 || header.rsv2 || header.rsv3 {
         return bad("reserved bits without an extension");
     }
-    if second & 0x80 == 0 {
-        return bad("a frame that isn't masked");
-    }
-    let control = opcode >= 8;
-    let short = second & 0x7f;
-    match opcode {
-        CONTINUATION if !within_message => return bad("a continuation of nothing"),
-        BINARY if within_message => return bad("a message within a message"),
-        CONTINUATION | BINARY => {}
-        1 => return Err((UNSUPPORTED, "text where MQTT needs binary frames")), // [MQTT-6.0.0-1]
-        CLOSE | PING | PONG if !last || short > 125 => return bad("a control frame that is too long or cut"),
-        CLOSE | PING | PONG => {}
-        _ => return bad("an unknown opcode"),
-    }
-    let extended = match short {
-        126 => 2,
-        127 => 8,
-        _ => 0,
-    };
-    let (Some(length), Some(mask)) = (rest.get(..extended), rest.get(extended..).and_then(|rest| rest.first_chunk::<4>())) else {
-        return Ok(None);
-    };
-    let left = match extended {
-        0 => u64::from(short),
-        _ => length.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)),
-    };
+    let Some(mask) = header.mask else { return bad("a frame that isn't masked") };
     if left >> 63 != 0 {
         return bad("a length that none can be");
     }
-    let within_message = if control { within_message } else { !last };
-    let control = control.then(|| Box::new(Control { opcode, bytes: [0; 125], length: 0 }));
-    Ok(Some(Payload { left, mask: *mask, at: 0, control, within_message }))
+    let control = match header.opcode {
+        OpCode::Data(Data::Continue) if !within_message => return bad("a continuation of nothing"),
+        OpCode::Data(Data::Binary) if within_message => return bad("a message within a message"),
+        OpCode::Data(Data::Continue | Data::Binary) => None,
+        OpCode::Data(Data::Text) => return Err((UNSUPPORTED, "text where MQTT needs binary frames")), // [MQTT-6.0.0-1]
+        OpCode::Control(_) if !header.is_final || left > MAX_CONTROL_PAYLOAD as u64 => {
+            return bad("a control frame that is too long or cut");
+        }
+        OpCode::Control(kind) => Some(Box::new(Control { kind, bytes: [0; MAX_CONTROL_PAYLOAD], length: 0 })),
+        OpCode::Data(Data::Reserved(_)) => return bad("an unknown opcode"),
+    };
+    let within_message = if control.is_some() { within_message } else { !header.is_final };
+    Ok(Some(Payload { left, mask, at: 0, control, within_message }))
+}
+
+/// Appends the header of a whole message of `length` bytes.
+fn write_header(opcode: OpCode, length: usize, out: &mut Vec<u8>) {
+    let header = FrameHeader { opcode, ..FrameHeader::default() };
+    header.format(length as u64, out).expect("a vector takes everything");
+}
+
+fn write_frame(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
+    write_header(opcode, payload.len(), out);
+    out.extend_from_slice(payload);
 }
 
 impl Payload {

@@ -4,15 +4,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use sha1::{Digest, Sha1};
+use tungstenite::handshake::derive_accept_key;
 
 use super::Settings;
 
 const MAX_REQUEST: usize = 8192;
 const MAX_FIELDS: usize = 64;
-
-/// Appended to the key, section 1.3.
-const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The subprotocols that mean MQTT; the second is what clients of 3.1 say.
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
@@ -80,8 +77,7 @@ fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn accept(key: &[u8], subprotocol: &str) -> String {
-    let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
-    let key = STANDARD.encode(digest);
+    let key = derive_accept_key(key);
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Accept: {key}\r\nSec-WebSocket-Protocol: {subprotocol}\r\n\r\n"

@@ -1,0 +1,1 @@
+//! Clients of others, with a server that nobody configured.

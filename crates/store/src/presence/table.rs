@@ -1,0 +1,326 @@
+//! Who is connected, and what the store was told of it.
+//!
+//! The difference is what has to be written. A client has at most one place here, however often it comes and goes.
+//! A connection that begins and ends between two writings is told of as long as there is room for such, and then counted only.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{Change, Who};
+
+/// How many changes by connections that were over before they were told may wait.
+const MAX_BRIEF: usize = 20_000;
+/// How many places are looked at for each change that is taken, while all are told again; the body waits meanwhile.
+const LOOKS: usize = 8;
+
+#[derive(Clone, Debug)]
+struct Place {
+    who: Who,
+    /// Since when the client is connected.
+    now: Option<u64>,
+    /// What the store was told of that, and has, unless it lost it.
+    stored: Option<u64>,
+    /// When the last connection ended.
+    gone: u64,
+}
+
+/// Room for a place. It stands in the line of those to be written once at most, whoever has it.
+#[derive(Clone, Debug, Default)]
+struct Room {
+    place: Option<Place>,
+    due: bool,
+}
+
+/// All clients that are connected, or that the store has yet to be told are not.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    numbers: HashMap<Who, usize>,
+    rooms: Vec<Room>,
+    free: Vec<usize>,
+    /// Rooms whose place differs from the store, and perhaps some that are empty by now.
+    due: VecDeque<usize>,
+    /// From which room on all have to be told again.
+    again_from: Option<usize>,
+    brief: VecDeque<Change>,
+    stored: usize,
+    skipped: u64,
+}
+
+impl Table {
+    pub(super) fn online(&mut self, who: Who, since: u64) {
+        let number = self.number(who);
+        if let Some(place) = &mut self.rooms[number].place {
+            place.now = Some(since);
+        }
+        self.queue(number);
+    }
+
+    pub(super) fn offline(&mut self, who: &Who, since: u64, until: u64) {
+        let Some(number) = self.numbers.get(who).copied() else { return };
+        let Some(place) = self.rooms[number].place.as_mut().filter(|place| place.now == Some(since)) else { return };
+        place.now = None;
+        place.gone = until;
+        if place.stored.is_some() {
+            return self.queue(number);
+        }
+        self.remove(number);
+        if self.brief.len() + 2 > MAX_BRIEF {
+            self.skipped += 1;
+            return;
+        }
+        let who = || who.clone();
+        self.brief.push_back(Change::Online { who: who(), since });
+        self.brief.push_back(Change::Offline { who: who(), since, until, lost: false });
+    }
+
+    /// Ends all connections.
+    pub(super) fn all_gone(&mut self, until: u64) {
+        let connected: Vec<(Who, u64)> = self
+            .rooms
+            .iter()
+            .filter_map(|room| room.place.as_ref())
+            .filter_map(|place| Some((place.who.clone(), place.now?)))
+            .collect();
+        for (who, since) in connected {
+            self.offline(&who, since, until);
+        }
+    }
+
+    /// Has the store told of all clients again.
+    pub(super) fn everything(&mut self) {
+        self.again_from = Some(0).filter(|_| !self.rooms.is_empty());
+    }
+
+    /// Takes what has to be written next, `most` changes at most, and counts it as written.
+    pub(super) fn take(&mut self, most: usize) -> Vec<Change> {
+        let brief = self.brief.len().min(most);
+        let mut changes: Vec<Change> = self.brief.drain(..brief).collect();
+        while changes.len() < most
+            && let Some(number) = self.due.pop_front()
+        {
+            self.rooms[number].due = false;
+            changes.extend(self.settle(number));
+        }
+        let mut looks = most.saturating_mul(LOOKS);
+        while changes.len() < most
+            && looks > 0
+            && let Some(number) = self.again_from
+        {
+            looks -= 1;
+            self.again_from = Some(number + 1).filter(|next| *next < self.rooms.len());
+            changes.extend(self.settle(number));
+        }
+        changes
+    }
+
+    /// Counts a place as written, and returns how to write it.
+    fn settle(&mut self, number: usize) -> Option<Change> {
+        let place = self.rooms[number].place.as_mut()?;
+        let who = place.who.clone();
+        match (place.now, place.stored) {
+            (Some(since), before) => {
+                self.stored += usize::from(before.is_none());
+                place.stored = Some(since);
+                Some(Change::Online { who, since })
+            }
+            (None, Some(since)) => {
+                let until = place.gone;
+                self.stored -= 1;
+                self.remove(number);
+                Some(Change::Offline { who, since, until, lost: false })
+            }
+            (None, None) => {
+                self.remove(number);
+                None
+            }
+        }
+    }
+
+    /// Gives back a change that was taken and perhaps not written.
+    pub(super) fn give_back(&mut self, change: Change) {
+        match change {
+            // Where it has no place it was a brief one, whose end comes back as well.
+            Change::Online { who, .. } => {
+                if let Some(number) = self.numbers.get(&who).copied() {
+                    self.queue(number);
+                }
+            }
+            Change::Offline { who, since, until, .. } => {
+                let number = self.number(who);
+                if let Some(place) = self.rooms[number].place.as_mut().filter(|place| place.stored.is_none()) {
+                    place.stored = Some(since);
+                    place.gone = until;
+                    self.stored += 1;
+                }
+                self.queue(number);
+            }
+        }
+    }
+
+    /// Returns whether the client is connected, or the store has still to hear that it isn't.
+    pub(super) fn has(&self, who: &Who) -> bool {
+        self.numbers.contains_key(who)
+    }
+
+    /// Returns whether there is nothing to be written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.due.is_empty() && self.brief.is_empty() && self.again_from.is_none()
+    }
+
+    /// Returns for how many clients the store was told that they are connected.
+    pub(super) fn stored(&self) -> usize {
+        self.stored
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.due.len() + self.brief.len() + self.again_from.map_or(0, |from| self.rooms.len() - from)
+    }
+
+    pub(super) fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Returns the number of a client's place, a new one where it has none.
+    fn number(&mut self, who: Who) -> usize {
+        if let Some(number) = self.numbers.get(&who) {
+            return *number;
+        }
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.rooms.push(Room::default());
+            self.rooms.len() - 1
+        });
+        self.numbers.insert(who.clone(), number);
+        self.rooms[number].place = Some(Place { who, now: None, stored: None, gone: 0 });
+        number
+    }
+
+    fn remove(&mut self, number: usize) {
+        if let Some(place) = self.rooms[number].place.take() {
+            self.numbers.remove(&place.who);
+            self.free.push(number);
+        }
+    }
+
+    fn queue(&mut self, number: usize) {
+        if !std::mem::replace(&mut self.rooms[number].due, true) {
+            self.due.push_back(number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn who(number: u8) -> Who {
+        Who { user: number.is_multiple_of(2).then(|| "ann".parse().unwrap()), client: format!("c{number}").parse().unwrap() }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Come(u8),
+        Go(u8),
+        GoOld(u8),
+        Write(usize),
+        Unclear(usize, bool),
+        Lose,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..5_u8).prop_map(Step::Come),
+            (0..5_u8).prop_map(Step::Go),
+            (0..5_u8).prop_map(Step::GoOld),
+            (1..4_usize).prop_map(Step::Write),
+            (1..4_usize, any::<bool>()).prop_map(|(most, made)| Step::Unclear(most, made)),
+            Just(Step::Lose),
+        ]
+    }
+
+    /// What a store does with a change.
+    fn written(mut store: BTreeMap<Who, u64>, change: &Change) -> BTreeMap<Who, u64> {
+        match change {
+            Change::Online { who, since } => drop(store.insert(who.clone(), *since)),
+            Change::Offline { who, since, .. } => store.retain(|known, held| !(known == who && *held <= *since)),
+        }
+        store
+    }
+
+    proptest! {
+        #[test]
+        fn the_store_ends_up_with_those_who_are_connected(steps in prop::collection::vec(step(), 0..80)) {
+            let (mut table, mut store, mut live) = (Table::default(), BTreeMap::new(), BTreeMap::new());
+            for (time, step) in (1_u64..).zip(steps) {
+                match step {
+                    Step::Come(n) => {
+                        live.insert(who(n), time);
+                        table.online(who(n), time);
+                    }
+                    Step::Go(n) => {
+                        if let Some(since) = live.remove(&who(n)) {
+                            table.offline(&who(n), since, time);
+                        }
+                    }
+                    Step::GoOld(n) => table.offline(&who(n), 0, time),
+                    Step::Write(most) => table.take(most).iter().for_each(|change| store = written(std::mem::take(&mut store), change)),
+                    Step::Unclear(most, made) => {
+                        for change in table.take(most) {
+                            if made {
+                                store = written(store, &change);
+                            }
+                            table.give_back(change);
+                        }
+                    }
+                    Step::Lose => {
+                        store.clear();
+                        table.everything();
+                    }
+                }
+                prop_assert!(table.stored() <= table.numbers.len() && table.due.len() <= table.rooms.len() && table.rooms.len() <= 5);
+            }
+            while !table.is_idle() {
+                table.take(3).iter().for_each(|change| store = written(std::mem::take(&mut store), change));
+            }
+            prop_assert_eq!(&store, &live);
+            prop_assert_eq!((table.stored(), table.numbers.len()), (live.len(), live.len()));
+            table.all_gone(1_000);
+            table.take(usize::MAX).iter().for_each(|change| store = written(std::mem::take(&mut store), change));
+            prop_assert!(store.is_empty() && table.numbers.is_empty() && table.stored() == 0);
+        }
+    }
+
+    #[test]
+    fn an_end_removes_what_a_failed_writing_left() {
+        let mut table = Table::default();
+        table.online(who(0), 1);
+        assert_eq!(table.take(1).len(), 1);
+        table.online(who(0), 2);
+        let unclear = table.take(1).remove(0);
+        table.give_back(unclear);
+        table.offline(&who(0), 2, 3);
+        // The store has either.
+        let end = table.take(9);
+        for since in [1, 2] {
+            let store = BTreeMap::from([(who(0), since)]);
+            assert_eq!(end.iter().fold(store, written), BTreeMap::new());
+        }
+    }
+
+    #[test]
+    fn a_brief_connection_is_told_of_in_order_while_there_is_room() {
+        let mut table = Table::default();
+        let connect = |table: &mut Table| {
+            table.online(who(1), 5);
+            table.offline(&who(1), 5, 6);
+        };
+        connect(&mut table);
+        let off = Change::Offline { who: who(1), since: 5, until: 6, lost: false };
+        assert_eq!(table.take(9), [Change::Online { who: who(1), since: 5 }, off]);
+        (0..MAX_BRIEF).for_each(|_| connect(&mut table));
+        assert_eq!((table.skipped(), table.waiting() <= MAX_BRIEF + 1), (MAX_BRIEF as u64 / 2, true));
+        assert_eq!(table.take(usize::MAX).len(), MAX_BRIEF);
+    }
+}
