@@ -120,7 +120,7 @@ impl Dice {
 
     /// Returns a number below `bound`, which is at least 1.
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from((self.next() >> 32) * u64::from(bound.max(1)) >> 32).unwrap_or(0)
+        u32::try_from(((self.next() >> 32) * u64::from(bound.max(1))) >> 32).unwrap_or(0)
     }
 
     pub(crate) fn next(&mut self) -> u64 {

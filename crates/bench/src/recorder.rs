@@ -1,4 +1,4 @@
-//! Latencies, from where a message was due and from where it was sent.
+//! Latencies, from when messages were due and were sent.
 //!
 //! The first is the one to read: it holds what a message waited because the broker kept the load from sending it.
 //! The second is what a load that waits for the broker would have shown.

@@ -1,4 +1,4 @@
-//! What came of a run: as a table, as JSON, as a picture.
+//! What came of a run: table, JSON, picture.
 
 use std::fmt;
 use std::time::Duration;

@@ -150,7 +150,7 @@ fn child_of(process: u32, mut command: Command, tell: Sender<(u32, Told)>) -> Re
     };
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            let told = serde_json::from_str(&line).unwrap_or_else(|_| Told::Failed(line));
+            let told = serde_json::from_str(&line).unwrap_or(Told::Failed(line));
             if tell.send((process, told)).is_err() {
                 return;
             }

@@ -222,8 +222,8 @@ mod tests {
                 let plan = Plan { processes, ..Plan::new("127.0.0.1".parse().unwrap(), scenario).unwrap() };
                 let shares: Vec<Share> = (0..processes).map(|process| plan.share(process)).collect();
                 assert_eq!(shares.iter().map(|share| share.roles.len() as u64).sum::<u64>(), plan.clients(), "{scenario:?}");
-                let published: u32 = shares.iter().flat_map(|share| &share.roles).map(|role| role.publishes.len() as u32).sum();
-                assert_eq!(published, streams);
+                let published: usize = shares.iter().flat_map(|share| &share.roles).map(|role| role.publishes.len()).sum();
+                assert_eq!(published, streams, "{scenario:?}");
                 let mut awaited = 0;
                 for share in &shares {
                     let mut units = vec![0; share.units];

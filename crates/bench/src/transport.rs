@@ -1,4 +1,4 @@
-//! What lies between a client and the network: nothing, TLS, a WebSocket, or both.
+//! What lies between client and network: nothing, TLS, WebSocket, both.
 
 mod tls;
 mod websocket;

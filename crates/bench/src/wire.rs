@@ -1,4 +1,4 @@
-//! What the processes of a run tell one another: one JSON document a line.
+//! What processes of a run tell one another, as JSON lines.
 
 use std::ops::AddAssign;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `midge bench`: loads a broker, any broker, and counts what becomes of it.
+//! `midge bench`: loads any broker, and counts what arrives.
 //!
 //! Progress goes to standard error once a second, the answer to standard output.
 //! A password comes from a file, never from an argument.

@@ -3,6 +3,7 @@
 //! Each module has its own reason:
 //! `session` is what a user sees, over all stores; `schema` is what stands in Redis afterwards;
 //! `config` is what is said about a configuration; `serve` is a server that runs, or why it doesn't, with `serving` for its life;
+//! `bench` is the load as it is typed;
 //! `passwords` is where a password may and may not appear; `trouble` is a store that is away, locked, huge or wrong.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
@@ -12,6 +13,8 @@ mod place;
 #[path = "main/serving.rs"]
 mod serving;
 
+#[path = "main/bench.rs"]
+mod bench;
 #[path = "main/config.rs"]
 mod config;
 #[path = "main/passwords.rs"]

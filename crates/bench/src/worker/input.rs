@@ -50,7 +50,7 @@ impl<T: FnMut(Told)> Worker<T> {
             match decode(&rules, &input[used..]) {
                 Ok(Decoded::Packet(packet, length)) => {
                     used += length;
-                    self.packet(at, packet, now)?;
+                    self.packet(at, &packet, now)?;
                 }
                 Ok(Decoded::Incomplete(_)) => break,
                 Err(error) => return Err(format!("a packet of the broker is wrong: {error}")),
@@ -59,9 +59,9 @@ impl<T: FnMut(Told)> Worker<T> {
         Ok(used)
     }
 
-    fn packet(&mut self, at: usize, packet: Packet<'_>, now: u64) -> Result<(), String> {
+    fn packet(&mut self, at: usize, packet: &Packet<'_>, now: u64) -> Result<(), String> {
         match packet {
-            Packet::Publish(publish) => self.arrived(at, &publish, now),
+            Packet::Publish(publish) => self.arrived(at, publish, now),
             Packet::Puback(puback) => self.acknowledged(at, puback.packet_id, puback.reason_code, now),
             Packet::Pubrec(pubrec) if pubrec.reason_code.value() >= 0x80 => {
                 self.acknowledged(at, pubrec.packet_id, pubrec.reason_code, now);
@@ -72,8 +72,8 @@ impl<T: FnMut(Told)> Worker<T> {
                 self.clients[at].unreleased.remove(&pubrel.packet_id);
                 self.say(at, &Pubcomp::success(pubrel.packet_id).into());
             }
-            Packet::Connack(connack) => self.welcomed(at, &connack, now)?,
-            Packet::Suback(suback) => self.subscribed(at, &suback, now)?,
+            Packet::Connack(connack) => self.welcomed(at, connack, now)?,
+            Packet::Suback(suback) => self.subscribed(at, suback, now)?,
             Packet::Disconnect(disconnect) => return Err(format!("the broker disconnects it: {:?}", disconnect.reason_code)),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! A broker that does everything wrong, and a load that sees it.
+//! A broker that does everything wrong, and whether it shows.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
