@@ -223,9 +223,9 @@ def of_version_5(port):
     assert [aliased.next("message").payload for _ in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
     shares = [Client(port, f"share-{at}") for at in range(2)]
     for share in shares:
-        share.subscribe("$share/g/work/+", 1)
+        share.subscribe("$share/g/jobs/+", 1)
     for at in range(10):
-        pub.publish(f"work/{at}", str(at), 1)
+        pub.publish(f"jobs/{at}", str(at), 1)
     time.sleep(0.5)
     assert sum(share.events["message"].qsize() for share in shares) == 10
     assert all(share.events["message"].qsize() for share in shares)
