@@ -115,9 +115,7 @@ impl Stack {
             client
         };
         let mut clients = [self.port, self.broker_port].map(client);
-        let add =
-            "REDISCLI_AUTH=$(cat /secrets/cli/password) redis-cli --user admin XADD midge:push '*' topic chat/all payload pushed";
-        self.compose(&["exec", "-T", "--user", "0", "redis", "sh", "-c", add]).success().unwrap();
+        self.compose(&["run", "--rm", "-T", "cli", "push", "chat/all", "pushed"]).success().unwrap();
         for client in &mut clients {
             assert_eq!(client.message(MINUTE).unwrap().expect("the push").text().1, "pushed");
         }
