@@ -69,7 +69,8 @@ impl Peer {
                 command.arg(port.to_string());
             }
             MIDGE => {
-                command.args(["serve", "--data", "data", "--loops", "1", "--listen", &format!("127.0.0.1:{port}")]);
+                // It has as many event loops as it may use cores.
+                command.args(["serve", "--data", "data", "--listen", &format!("127.0.0.1:{port}")]);
             }
             "rumqttd" | "rmqttd" => {
                 let config = rust_config(&self.name, port);
