@@ -32,6 +32,8 @@ pub struct Report {
     pub connected: u64,
     /// Clients that were not.
     pub refused: u64,
+    /// Clients that never heard.
+    pub unanswered: u64,
     /// Connections that ended before the run did.
     pub disconnected: u64,
     /// Connections that were made again.
@@ -141,6 +143,7 @@ impl Report {
             window: if let Pace::Window(window) = plan.pace { Some(window) } else { None },
             connected: counts.connected,
             refused: counts.refused,
+            unanswered: plan.clients().saturating_sub(counts.connected + counts.refused),
             disconnected: counts.disconnected,
             reconnected: counts.reconnected,
             subscribed: counts.subscribed,
@@ -169,7 +172,7 @@ impl Report {
     /// Returns whether every client was let in and stayed, and every message came once, in order.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        [self.refused, self.disconnected, self.unsent, self.rejected, self.lost, self.duplicated, self.misordered]
+        [self.refused, self.unanswered, self.disconnected, self.unsent, self.rejected, self.lost, self.duplicated, self.misordered]
             .iter()
             .all(|&n| n == 0)
     }
@@ -234,8 +237,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  connections   {}, refused {}, lost {}, made again {}; subscriptions {}",
-            self.connected, self.refused, self.disconnected, self.reconnected, self.subscribed
+            "  connections   {}, refused {}, unanswered {}, lost {}, made again {}; subscriptions {}",
+            self.connected, self.refused, self.unanswered, self.disconnected, self.reconnected, self.subscribed
         )?;
         writeln!(f, "  load          {:.0} % of a core in its busiest process", self.load * 100.0)?;
         if let Some(broker) = &self.broker {

@@ -264,7 +264,9 @@ impl Conductor<'_> {
         let between = |rate: f64| (2e9 / rate) as u64;
         let rates = [self.plan.ramp.rate, if let Pace::Rate(rate) = self.plan.pace { Some(rate) } else { None }];
         let slowest = rates.into_iter().flatten().map(between).max().unwrap_or(0);
-        clock::length(self.plan.drain) + slowest
+        // A network that drops connection requests sends them again after seconds.
+        let patience = if self.plan.is_stepwise() { self.plan.patience } else { self.plan.drain };
+        clock::length(patience) + slowest
     }
 
     fn show(&mut self, elapsed: u64) {

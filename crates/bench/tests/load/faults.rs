@@ -176,3 +176,14 @@ fn plans_that_make_no_sense() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn who_never_hears_is_counted() -> Result<()> {
+    // Connections wait in the queue of a listener that nobody looks at.
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("mqtt://{}", listener.local_addr()?);
+    let plan = Plan { patience: Duration::from_millis(300), ..plan(&url, Scenario::Connect { clients: 3 })? };
+    let report = run(&plan)?;
+    assert_eq!((report.connected, report.unanswered, report.is_clean()), (0, 3, false), "{report}");
+    Ok(())
+}
