@@ -23,7 +23,7 @@ const CLIENTS: usize = 4;
 const ROUNDS: usize = 1000;
 
 /// Runs one input.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     let mut server = Server::new();
     let mut steps = Steps(input);
     while let Some(operation) = steps.byte() {

@@ -1,4 +1,4 @@
-//! Runs the bodies of the fuzz targets over their kept inputs and random ones.
+//! Runs the fuzz bodies over kept inputs and random ones.
 //!
 //! The targets themselves are in `fuzz/`; each input that ever found a fault is kept in `fuzz/corpus`.
 
