@@ -57,6 +57,7 @@ pub(crate) enum Site {
     Disconnect,
     Connect,
     Offline,
+    Control,
     Message,
     MessageOut,
     Other,
@@ -76,6 +77,7 @@ impl Site {
             Self::Disconnect => "disconnect",
             Self::Connect => "connect",
             Self::Offline => "offline",
+            Self::Control => "control",
             Self::Message => "message",
             Self::MessageOut => "message_out",
             Self::Other => "other",
@@ -94,6 +96,7 @@ impl Site {
             abi::MIDGE_EVT_DISCONNECT => Self::Disconnect,
             abi::MIDGE_EVT_CONNECT => Self::Connect,
             abi::MIDGE_EVT_CLIENT_OFFLINE => Self::Offline,
+            abi::MIDGE_EVT_CONTROL => Self::Control,
             abi::MIDGE_EVT_MESSAGE => Self::Message,
             abi::MIDGE_EVT_MESSAGE_OUT => Self::MessageOut,
             _ => Self::Other,
@@ -112,6 +115,7 @@ impl Site {
             | Self::Disconnect
             | Self::Connect
             | Self::Offline
+            | Self::Control
             | Self::Message
             | Self::MessageOut
             | Self::Other => Status::SUCCESS,
@@ -222,7 +226,8 @@ pub(crate) unsafe extern "C" fn mosquitto_plugin_init(
         let of_2_1: &[u32] = if host().level() == Level::Delayed { &EVENTS_OF_2_1 } else { &[] };
         let messages = loaded.plugin.wants_messages().then_some(&abi::MIDGE_EVT_MESSAGE);
         loaded.plugin.attach(&thread, Hooks { handle, data });
-        for event in EVENTS.iter().chain(of_2_1).chain(messages) {
+        let control = loaded.plugin.wants_control().then_some(&abi::MIDGE_EVT_CONTROL);
+        for event in EVENTS.iter().chain(of_2_1).chain(messages).chain(control) {
             let event = c_int::try_from(*event).unwrap_or(0);
             // SAFETY: the handle is the broker's; the box stays where it is until cleanup has unregistered.
             let code = unsafe { host().register(&thread, handle, event, Some(on_event), data) };
@@ -294,6 +299,7 @@ fn dispatch(plugin: &Plugin, event: Event<'_>) -> Status {
         (Event::Disconnect(client), Some(thread)) => plugin.disconnect(&thread, client),
         (Event::Connect(client), Some(thread)) => plugin.connect(&thread, client),
         (Event::Offline(client), Some(thread)) => plugin.offline(&thread, client),
+        (Event::Control(control), Some(thread)) => plugin.control(&thread, &control),
         (Event::Message(message), Some(thread)) => plugin.message(&thread, &message),
         (Event::MessageOut(mut message), Some(thread)) => plugin.message_out(&thread, &mut message),
         (Event::Reload, Some(thread)) => plugin.reload(&thread),

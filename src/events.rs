@@ -59,6 +59,12 @@ pub(crate) struct MessageOut<'a> {
     raw: *mut abi::midge_evt_message,
 }
 
+/// A message at a topic of the broker's control.
+pub(crate) struct Control<'a> {
+    pub(crate) client: Client<'a>,
+    pub(crate) payload: &'a [u8],
+}
+
 /// The broker's regular call.
 pub(crate) struct Tick<'a> {
     raw: *mut abi::midge_evt_tick,
@@ -72,6 +78,7 @@ pub(crate) enum Event<'a> {
     BasicAuth(Login<'a>),
     ExtAuthStart(ExtAuth<'a>),
     ExtAuthContinue(ExtAuth<'a>),
+    Control(Control<'a>),
     Message(Message<'a>),
     MessageOut(MessageOut<'a>),
     Tick(Tick<'a>),
@@ -97,6 +104,7 @@ impl<'a> Event<'a> {
                 abi::MIDGE_EVT_BASIC_AUTH => login(data).map(Self::BasicAuth),
                 abi::MIDGE_EVT_EXT_AUTH_START => ext_auth(data).map(Self::ExtAuthStart),
                 abi::MIDGE_EVT_EXT_AUTH_CONTINUE => ext_auth(data).map(Self::ExtAuthContinue),
+                abi::MIDGE_EVT_CONTROL => control(data).map(Self::Control),
                 abi::MIDGE_EVT_MESSAGE => message(data).map(Self::Message),
                 abi::MIDGE_EVT_MESSAGE_OUT => {
                     message(data).map(|message| Self::MessageOut(MessageOut { message, raw: data.cast() }))
@@ -146,6 +154,20 @@ unsafe fn message<'a>(data: *mut c_void) -> Option<Message<'a>> {
             false => std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.payloadlen as usize),
         };
         Some(Message { client: Client::new(raw.client)?, topic: bytes(raw.topic)?, payload, qos: raw.qos, retain: raw.retain })
+    }
+}
+
+/// # Safety
+/// `data` points to a control message that lives for `'a`.
+unsafe fn control<'a>(data: *mut c_void) -> Option<Control<'a>> {
+    // SAFETY: the caller vouches for the struct; its client and payload are the broker's for the call.
+    unsafe {
+        let raw = &*data.cast::<abi::midge_evt_control>();
+        let payload = match raw.payload.is_null() {
+            true => &[][..],
+            false => std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.payloadlen as usize),
+        };
+        Some(Control { client: Client::new(raw.client)?, payload })
     }
 }
 

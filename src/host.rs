@@ -101,6 +101,12 @@ pub(crate) enum Subscribed {
 /// The identifier of the property (MQTT 5.0, table 2-4).
 const MESSAGE_EXPIRY_INTERVAL: c_int = 2;
 
+/// Returns what belongs to an event beside its number: of control messages their topic.
+fn detail(event: c_int) -> *const c_void {
+    const TOPIC: &CStr = c"$CONTROL/midge/v1";
+    if u32::try_from(event) == Ok(abi::MIDGE_EVT_CONTROL) { TOPIC.as_ptr().cast() } else { ptr::null() }
+}
+
 fn symbol(name: &CStr) -> *mut c_void {
     // SAFETY: the name is a C string; RTLD_DEFAULT searches the running program, whatever flags we were loaded with.
     unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
@@ -385,7 +391,7 @@ impl Host {
     ) -> c_int {
         let Some(register) = self.callback_register else { return abi::MIDGE_ERR_NOT_SUPPORTED };
         // SAFETY: the caller vouches for handle and data; the callback has the signature that the broker expects.
-        unsafe { register(plugin, event, callback, ptr::null(), user_data) }
+        unsafe { register(plugin, event, callback, detail(event), user_data) }
     }
 
     /// Ends what [`Self::register`] began.
@@ -401,7 +407,7 @@ impl Host {
     ) {
         if let Some(unregister) = self.callback_unregister {
             // SAFETY: the caller vouches for the handle.
-            unsafe { unregister(plugin, event, callback, ptr::null()) };
+            unsafe { unregister(plugin, event, callback, detail(event)) };
         }
     }
 

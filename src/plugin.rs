@@ -22,6 +22,7 @@ use crate::options::{Given, OptionError, SETTINGS, Settings};
 mod access;
 mod autosub;
 mod changes;
+mod control;
 pub(crate) mod faults;
 mod hot;
 mod load;
@@ -37,6 +38,7 @@ mod waker;
 
 use autosub::Autosub;
 use changes::Pending;
+use control::Controlling;
 use hot::Hot;
 use load::Load;
 use login::Delayed;
@@ -80,6 +82,7 @@ pub(crate) struct Plugin {
     presenting: Presenting,
     hot: Hot,
     autosub: Autosub,
+    controlling: Controlling,
     traffic: Arc<Traffic>,
     _load: Load,
     busy: AtomicBool,
@@ -163,6 +166,10 @@ impl Plugin {
         }
         let service = Arc::new(service);
         let collect = || Self::reporting(&gate, &traffic, &pushing, &presenting, &hot, &autosub, level);
+        let controlling = match settings.control && level > Level::Auth {
+            true => Controlling::new(&settings.store_settings().keys, &name, collect()),
+            false => Controlling::default(),
+        };
         // One address serves one load.
         let metrics = settings.metrics.filter(|_| load.is_first());
         let metrics = metrics.map(|address| Metrics::start(address, &name, collect(), service.clone())).transpose();
@@ -184,6 +191,7 @@ impl Plugin {
             presenting,
             hot,
             autosub,
+            controlling,
             traffic,
             _load: load,
             busy: AtomicBool::new(false),
@@ -289,10 +297,11 @@ impl Plugin {
         self.show_hot(thread);
         let pushes_wait = self.subscribe_some(thread) | self.push_some(thread);
         self.tell_missed(thread);
+        let questions_wait = self.answer_questions(thread);
         if pushes_wait {
             self.waker.call();
         }
-        if pushes_wait || self.is_waiting(thread) { BUSY_TICK } else { IDLE_TICK }
+        if pushes_wait || questions_wait || self.is_waiting(thread) { BUSY_TICK } else { IDLE_TICK }
     }
 
     fn catch_up_now(&self, thread: &BrokerThread) {

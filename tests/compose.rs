@@ -18,6 +18,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 struct Stack {
     dir: TempDir,
     port: u16,
+    /// The broker's.
+    broker_port: u16,
     engine: Process,
     network: Option<Network>,
 }
@@ -34,7 +36,7 @@ impl Stack {
         }
         let engine = Process::spawn("dockerd", &mut command, &path("log"))
             .expect("a Docker engine is needed: apt-get install docker.io docker-compose");
-        let mut stack = Self { port: free_port().unwrap(), engine, network, dir };
+        let mut stack = Self { port: free_port().unwrap(), broker_port: free_port().unwrap(), engine, network, dir };
         stack.engine.wait_log("API listen on", MINUTE).expect("dockerd needs root, iptables and a free docker0");
         stack.import("debian:trixie-slim", "images/debian-trixie-slim.tar", &[]);
         let entrypoint = "ENTRYPOINT [\"docker-entrypoint.sh\"]";
@@ -69,7 +71,8 @@ impl Stack {
     }
 
     fn run(&self, command: &mut Command, time: Duration) -> Finished {
-        command.env("DOCKER_HOST", format!("unix://{}/socket", self.dir.path().display())).env("MIDGE_PORT", self.port.to_string());
+        command.env("DOCKER_HOST", format!("unix://{}/socket", self.dir.path().display()));
+        command.env("MIDGE_PORT", self.port.to_string()).env("MIDGE_BROKER_PORT", self.broker_port.to_string());
         Finished::run(command, time).unwrap()
     }
 
@@ -80,7 +83,7 @@ impl Stack {
 
     fn up(&self) {
         self.compose(&["up", "--detach", "--build"]).success().unwrap();
-        for service in ["redis", "mosquitto"] {
+        for service in ["redis", "mosquitto", "broker"] {
             until(&format!("{service} to be healthy"), MINUTE, || {
                 let id = self.compose(&["ps", "-q", service]).success()?;
                 let mut inspect = Command::new("docker");
@@ -93,10 +96,28 @@ impl Stack {
     }
 
     fn login(&self, password: &str) -> u8 {
+        self.login_at(self.port, password)
+    }
+
+    fn login_at(&self, port: u16, password: &str) -> u8 {
         let connect = Connect::new(Protocol::V5, "phone").login("alice", password);
-        match RawClient::try_connect(self.port, &connect).unwrap() {
+        match RawClient::try_connect(port, &connect).unwrap() {
             (mut client, 0) => client.publish("chat/x", b"hello", 1, false).unwrap(),
             (_, code) => code,
+        }
+    }
+
+    /// Has a push reach clients of both servers.
+    fn push(&self) {
+        let client = |port| {
+            let mut client = RawClient::connect(port, &Connect::new(Protocol::V5, "tablet").login("alice", "wonderland")).unwrap();
+            assert_eq!(client.subscribe(&[("chat/#", 1)]).unwrap(), [1]);
+            client
+        };
+        let mut clients = [self.port, self.broker_port].map(client);
+        self.compose(&["run", "--rm", "-T", "cli", "push", "chat/all", "pushed"]).success().unwrap();
+        for client in &mut clients {
+            assert_eq!(client.message(MINUTE).unwrap().expect("the push").text().1, "pushed");
         }
     }
 }
@@ -194,6 +215,9 @@ fn the_stack_serves_and_keeps_its_data_and_has_no_known_password() {
     stack.run(&mut add, MINUTE).success().unwrap();
     stack.compose(&["run", "--rm", "-T", "cli", "acl", "add", "--user", "alice", "chat/#", "prs"]).success().unwrap();
     assert_eq!((stack.login("wonderland"), stack.login("wrong")), (0x10, 0x87));
+    let at_broker = |password: &str| stack.login_at(stack.broker_port, password);
+    assert_eq!((at_broker("wonderland"), at_broker("wrong")), (0x10, 0x86));
+    stack.push();
 
     let said = stack.compose(&["exec", "-T", "redis", "redis-cli", "keys", "*"]);
     assert!(format!("{}{}", said.stdout, said.stderr).contains("NOAUTH"), "{said:?}");
@@ -204,5 +228,6 @@ fn the_stack_serves_and_keeps_its_data_and_has_no_known_password() {
 
     stack.compose(&["down", "--timeout", "5"]).success().unwrap();
     stack.up();
+    assert_eq!(stack.login_at(stack.broker_port, "wonderland"), 0x10);
     until("alice to be let in again", MINUTE, || Ok((stack.login("wonderland") == 0x10).then_some(()))).unwrap();
 }

@@ -29,6 +29,8 @@ mod compose;
 mod config;
 /// The ready configurations.
 mod configurations;
+/// Questions of operators over MQTT.
+mod control;
 /// Logins that 2.1 answers later.
 mod delayed;
 /// Which topics are hot, over several brokers.

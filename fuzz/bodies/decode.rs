@@ -7,7 +7,7 @@ use midge_mqtt::{Decoded, FrameHeader, Packet, Peer, ProtocolVersion, Rules, dec
 const VERSIONS: [ProtocolVersion; 3] = [ProtocolVersion::V31, ProtocolVersion::V311, ProtocolVersion::V5];
 
 /// Runs one input.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     let Some((&choice, bytes)) = input.split_first() else { return };
     let version = VERSIONS[usize::from(choice % 3)];
     let peer = match choice / 3 % 3 {

@@ -23,7 +23,7 @@ const CLIENTS: usize = 4;
 const ROUNDS: usize = 1000;
 
 /// Runs one input.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     let mut server = Server::new();
     let mut steps = Steps(input);
     while let Some(operation) = steps.byte() {
@@ -104,13 +104,15 @@ impl Server {
     fn new() -> Self {
         let now = Now { monotonic: Duration::from_secs(1000), unix: 1_700_000_000 };
         let wires = (0..CLIENTS).map(|_| Wire::default()).collect();
-        let mut this = Self { shards: Vec::new(), wires, mail: Vec::new(), state: State::default(), now, key: HashKey::new([3, 4]) };
+        let mut this =
+            Self { shards: Vec::new(), wires, mail: Vec::new(), state: State::default(), now, key: HashKey::new([3, 4]) };
         this.start();
         this
     }
 
     fn start(&mut self) {
-        self.shards = (0..LOOPS).map(|event_loop| Shard::new(Place { event_loop, loops: LOOPS }, settings(), self.key.clone())).collect();
+        self.shards =
+            (0..LOOPS).map(|event_loop| Shard::new(Place { event_loop, loops: LOOPS }, settings(), self.key.clone())).collect();
         self.mail = self.shards.iter().map(|_| VecDeque::new()).collect();
         let summaries: Vec<_> = self.shards.iter().map(Shard::summary).collect();
         let turn = Turn { now: self.now, permissions: &AllowAll };

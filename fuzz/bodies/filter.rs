@@ -5,7 +5,7 @@
 use midge_core::topic::{TopicFilter, TopicName};
 
 /// Runs one input.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let mut lines = text.split('\n');
     let name = lines.next().unwrap_or_default();

@@ -5,7 +5,7 @@
 use midge_core::password::StoredPassword;
 
 /// Runs one input.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     match StoredPassword::parse(text) {
         Ok(stored) => assert!(!format!("{stored:?}").contains(text) || text.len() < 8, "a password is shown"),

@@ -461,6 +461,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         |s, v| between(v, Duration::ZERO, Duration::from_secs(366 * 86_400)).map(|v| s.autosub.absence = v)
     ),
     setting!(
+        "control",
+        "true",
+        SWITCH,
+        "Whether who may publish to `$CONTROL/midge/v1` gets answers about the server and rights there, and may disconnect clients.",
+        |s, v| switch(v).map(|v| s.control = v)
+    ),
+    setting!(
         "report",
         "true",
         SWITCH,

@@ -26,7 +26,7 @@ pub(super) struct Pending {
     looked_at: u64,
 }
 
-enum Action {
+pub(super) enum Action {
     Kick {
         address: usize,
         id: Box<str>,
@@ -38,6 +38,13 @@ enum Action {
         id: Box<str>,
         filter: Box<str>,
     },
+}
+
+impl Pending {
+    /// Has these done in the next ticks.
+    pub(super) fn add(&mut self, actions: Vec<Action>) {
+        self.actions.extend(actions);
+    }
 }
 
 impl Plugin {
@@ -201,7 +208,8 @@ fn drain(actions: &mut VecDeque<Action>) -> Vec<Action> {
     actions.drain(..share).collect()
 }
 
-fn kick(address: usize, session: &Session, why: &str, spare: bool) -> Option<Action> {
+/// Returns what disconnects the client at `address`, if it is connected.
+pub(super) fn kick(address: usize, session: &Session, why: &str, spare: bool) -> Option<Action> {
     let id = session.policy().client().as_str().into();
     session.is_connected().then(|| Action::Kick { address, id, why: why.to_owned(), spare })
 }

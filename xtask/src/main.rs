@@ -2,6 +2,7 @@
 //!
 //! Needs nothing but a Rust toolchain to build, so that it can fetch everything else.
 
+mod bench;
 mod plugin;
 mod setup;
 mod shell;
@@ -17,6 +18,7 @@ usage: cargo xtask COMMAND
   test [--fast]   everything a change must pass; --fast: unit tests of the crates only
   tidy            edges between crates, file headers, unsafe, paths, symbols
   plugin          builds dist/midge.so and dist/bin/midge, and says how to load the plugin
+  bench           Midge beside its peers on this machine, into docs/benchmarks; [--rounds N] [--seconds N]
   setup           fetches the servers and clients the tests run against
 ";
 
@@ -38,6 +40,7 @@ fn run(words: &[&str]) -> Result<bool> {
         ["test"] => test::everything(),
         ["test", "--fast"] => test::fast(),
         ["tidy"] => tidy::run(),
+        ["bench", words @ ..] => bench::run(words),
         ["plugin"] => plugin::run().map(|()| true),
         ["setup"] => setup::run().map(|()| true),
         [] | ["help" | "-h" | "--help"] => {

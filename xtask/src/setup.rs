@@ -1,7 +1,7 @@
 //! Fetches the servers and clients that tests run against.
 //!
 //! Everything lands under `target/peers`: the brokers and stores of several Debian releases, each run through its own
-//! release's dynamic loader by a wrapper in `target/peers/bin`, base images of containers, and a Python environment with Paho.
+//! release's dynamic loader by a wrapper in `target/peers/bin`, base images of containers, and clients for Python and JavaScript.
 //! What is there is used again; a stamp says that a part is complete.
 //! Nothing is installed into the system but tools to build, and the Docker engine that the test of the compose file starts.
 
@@ -65,6 +65,7 @@ pub(crate) fn run() -> Result<()> {
     }
     part(&peers, "images", images::make).context("cannot provide the container images")?;
     part(&peers, "venv", venv).context("cannot provide the Python environment")?;
+    part(&peers, "clients", clients).context("cannot provide the clients that the server is shown to")?;
     Ok(())
 }
 
@@ -89,5 +90,21 @@ fn venv(dir: &Path) -> Result<()> {
     shell::output(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
     shell::output(Command::new(dir.join("bin/python")).args(["-m", "pip", "install", "--quiet", "paho-mqtt>=2,<3"]))?;
     shell::output(Command::new(dir.join("bin/python")).args(["-c", "import paho.mqtt.client"]))?;
+    Ok(())
+}
+
+/// What `tests/interop` runs: clients for Python, an older Paho beside them, and MQTT.js.
+fn clients(dir: &Path) -> Result<()> {
+    let python = dir.join("venv/bin/python");
+    shell::output(Command::new("python3").args(["-m", "venv"]).arg(dir.join("venv")))?;
+    let install = ["-m", "pip", "install", "--quiet"];
+    shell::output(Command::new(&python).args(install).args([
+        "paho-mqtt>=2,<3",
+        "aiomqtt>=2,<3",
+        "gmqtt>=0.7,<1",
+        "amqtt>=0.11,<1",
+    ]))?;
+    shell::output(Command::new(&python).args(install).arg("--target").arg(dir.join("paho1")).arg("paho-mqtt>=1.6,<2"))?;
+    shell::output(Command::new("npm").args(["install", "--silent", "--no-fund", "--no-audit", "--prefix"]).arg(dir).arg("mqtt@5"))?;
     Ok(())
 }

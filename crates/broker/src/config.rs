@@ -159,8 +159,10 @@ impl Config {
     /// Whoever opens a port wants to let somebody in; what is missing is said before it is open.
     #[must_use]
     pub fn useless_listener(&self, any_user: bool) -> Option<&Listener> {
+        // Who says by name that nobody gets in without a user waits for users that come later.
+        let waits = self.users.anonymous == AnonymousPolicy::Deny;
         let nobody = |listener: &&Listener| {
-            !any_user && !self.has_identities(listener) && self.anonymous(listener, any_user) == Anonymous::Deny
+            !any_user && !waits && !self.has_identities(listener) && self.anonymous(listener, any_user) == Anonymous::Deny
         };
         self.listeners.iter().filter(|listener| !listener.is_local()).find(nobody)
     }

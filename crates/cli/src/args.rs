@@ -11,6 +11,7 @@ use clap_complete::Shell;
 
 use crate::acl::AclCommand;
 use crate::ban::BanCommand;
+use crate::bench::BenchCommand;
 use crate::clients::ClientsCommand;
 use crate::config::ConfigCommand;
 use crate::explain::Explain;
@@ -97,6 +98,11 @@ pub(crate) enum Command {
     Hot(HotCommand),
     /// Show how all servers are.
     Status(StatusCommand),
+    /// Load a broker, any broker, and count what becomes of it.
+    Bench(Box<BenchCommand>),
+    /// One of the processes of `bench`.
+    #[command(hide = true)]
+    BenchProcess,
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -113,7 +119,8 @@ pub(crate) enum Command {
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done; `explain`: allowed; `push --wait`: it reached somebody
-  1  not found, or refused because of what the store holds; `explain`: denied; `push --wait`: it reached nobody
+  1  not found, or refused because of what the store holds; `explain`: denied; `push --wait`: it reached nobody;
+     `bench --strict`: something was lost, came twice or out of order
   2  wrong usage or bad input
   3  the store can't be reached
   4  `serve`: the server can't start, or has ended by an error

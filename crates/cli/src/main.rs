@@ -7,6 +7,7 @@
 mod acl;
 mod args;
 mod ban;
+mod bench;
 mod clients;
 mod config;
 mod document;
@@ -82,6 +83,8 @@ fn answer(cli: &Cli, command: &Command, output: &mut Output) -> anyhow::Result<A
     match command {
         Command::Serve(serve) => serve.run(cli.store.as_deref(), cli.prefix.as_deref(), output),
         Command::Config(command) => command.run(output),
+        Command::Bench(bench) => bench.run(output),
+        Command::BenchProcess => bench::obey(),
         Command::Completions { shell } => document::completions(*shell, output),
         Command::Man { directory } => document::man(directory.as_deref(), output),
         // What works on the store, of which some commands open more than the keys.
@@ -111,6 +114,11 @@ fn manage(cli: &Cli, command: &Command, store: &str, output: &mut Output) -> any
         Command::Status(status) => status.run(&mut open()?, output),
         Command::Hot(hot) => hot.run(store, prefix, output),
         Command::Push(push) => push.run(store, prefix, output),
-        Command::Serve(_) | Command::Config(_) | Command::Completions { .. } | Command::Man { .. } => Ok(Answer::Yes),
+        Command::Serve(_)
+        | Command::Config(_)
+        | Command::Bench(_)
+        | Command::BenchProcess
+        | Command::Completions { .. }
+        | Command::Man { .. } => Ok(Answer::Yes),
     }
 }

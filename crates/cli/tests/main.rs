@@ -4,7 +4,7 @@
 //! `session` is what a user sees, over all stores; `schema` is what stands in Redis afterwards;
 //! `clients` is who is online; `hot` is how topics are ranked; `pushing` is what becomes of pushes;
 //! `config` is what is said about a configuration; `serve` is a server that runs, or why it doesn't;
-//! `live` is what the command does to a running server's clients;
+//! `bench` is the load as it is typed; `live` is what the command does to a running server's clients;
 //! `passwords` is where a password may and may not appear; `trouble` is a store that is away, locked, huge or wrong.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
@@ -16,6 +16,8 @@ mod running;
 #[path = "main/serving.rs"]
 mod serving;
 
+#[path = "main/bench.rs"]
+mod bench;
 #[path = "main/clients.rs"]
 mod clients;
 #[path = "main/config.rs"]

@@ -81,7 +81,7 @@ impl Default for Settings {
             max_keep_alive: 0,
             max_sessions: 1 << 24,
             max_subscriptions: 10_000,
-            max_topic_levels: 128,
+            max_topic_levels: 256,
             max_queued_messages: 10_000,
             max_queued_bytes: 64 << 20,
             when_full: WhenFull::default(),

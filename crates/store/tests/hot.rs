@@ -72,9 +72,17 @@ fn shows_in(window: Window, log: &mut dyn HotLog, nodes: &mut [&mut Node], expec
     until("the sum of all nodes", SOON, || {
         nodes.iter_mut().for_each(|node| node.topics.collect(&mut node.counter));
         found = Metric::ALL.into_iter().map(|metric| shown(log, window, metric)).collect::<Result<_, _>>()?;
-        Ok(found.iter().all(|found| *found == expected).then_some(()))
+        Ok(found.iter().all(|found| is_shown(found, &expected)).then_some(()))
     })
     .unwrap_or_else(|error| panic!("{error:#}: {found:?}"));
+}
+
+/// Returns whether all figures are exact, but for publishers: of a few, two may have one place in the estimate.
+fn is_shown(found: &Shown, expected: &Shown) -> bool {
+    let agree =
+        |[found @ .., few]: &[u64; 4], [expected @ .., all]: &[u64; 4]| found == expected && (all.div_ceil(2)..=*all).contains(few);
+    found.len() == expected.len()
+        && found.iter().zip(expected).all(|((topic, found), (name, expected))| topic == name && agree(found, expected))
 }
 
 fn redis() -> RedisServer {

@@ -30,6 +30,8 @@ const TOOLS: &[Tool] = &[
     },
     Tool { present: || shell::has("openssl"), packages: &["openssl", "ca-certificates"] },
     Tool { present: has_venv, packages: &["python3-venv"] },
+    Tool { present: || shell::has("node") && shell::has("npm"), packages: &["nodejs", "npm"] },
+    Tool { present: || Path::new("/usr/include/MQTTClient.h").exists(), packages: &["libpaho-mqtt-dev"] },
     Tool {
         present: || ["dockerd", "docker", "docker-compose", "iptables", "ip"].into_iter().all(shell::has),
         packages: &["docker.io", DOCKER_CLI, "docker-compose", "iptables", "iproute2"],

@@ -13,12 +13,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("midge-mqtt", &[]),
     ("midge-testkit", &[]),
     ("xtask", &[]),
+    ("midge-bench", &["midge-mqtt"]),
     ("midge-store", &["midge-core"]),
     ("midge-engine", &["midge-mqtt", "midge-core"]),
     ("midge-broker", &["midge-engine", "midge-mqtt", "midge-store", "midge-core"]),
     ("midge-admin", &["midge-store", "midge-core"]),
     ("midge-plugin", &["midge-store", "midge-core"]),
-    ("midge", &["midge-broker", "midge-admin", "midge-store", "midge-core", "midge-engine", "midge-mqtt"]),
+    ("midge", &["midge-bench", "midge-broker", "midge-admin", "midge-store", "midge-core", "midge-engine", "midge-mqtt"]),
 ];
 
 /// What must never be linked into a host's process.

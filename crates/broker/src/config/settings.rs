@@ -41,10 +41,11 @@ pub(super) const SECTIONS: [Section<Draft>; 13] = [
 ];
 
 /// The plugin's options that mean nothing here, and why.
-pub(super) const PLUGIN_ONLY: [(&str, &str); 13] = [
+pub(super) const PLUGIN_ONLY: [(&str, &str); 14] = [
     ("config", "this is the file itself"),
     ("delayed_login", "logins never hold anything up here"),
     ("login_deadline", "no thread waits for a login here"),
+    ("control", "the broker is asked by the command"),
     ("metrics", "the broker shows no numbers to Prometheus yet"),
     ("autosub_per_tick", "there are no ticks here"),
     ("autosub_mount_point", "listeners have no mount points here"),

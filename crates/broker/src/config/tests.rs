@@ -282,6 +282,7 @@ fn who_gets_in_without_a_name() {
         (format!("anonymous = \"allow\"\n{OPEN}"), true, true, false),
         (format!("anonymous = \"allow\"\n{OPEN}allow_anonymous = false"), true, false, false),
         (format!("anonymous = \"deny\"\n{LOCAL}"), false, false, false),
+        (format!("anonymous = \"deny\"\n{OPEN}"), false, false, false),
     ] {
         let config = read(&text);
         let expected = if anonymous { Anonymous::Allow } else { Anonymous::Deny };

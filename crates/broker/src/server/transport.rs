@@ -183,12 +183,23 @@ impl Layers {
         let Some(websocket) = &mut self.websocket else {
             return write_below(self.tls.as_mut(), socket, &[], slices, taken);
         };
-        let (head, room) = websocket.begin(taken);
-        let (before, taken) = (head.len(), taken.min(room));
-        let written = write_below(self.tls.as_mut(), socket, head, slices, taken)?;
-        let payload = written.taken.saturating_sub(before);
-        websocket.wrote(written.taken.min(before), payload);
-        Ok(Written { taken: payload, blocked: written.blocked })
+        let mut list = [IoSlice::new(&[]); SLICES];
+        let used = slices.len().min(SLICES);
+        list[..used].copy_from_slice(&slices[..used]);
+        let mut rest = &mut list[..used];
+        let mut done = 0;
+        loop {
+            let (head, length) = websocket.begin(rest, taken - done);
+            let before = head.len();
+            let written = write_below(self.tls.as_mut(), socket, head, rest, length)?;
+            let payload = written.taken.saturating_sub(before);
+            websocket.wrote(written.taken.min(before), payload);
+            done += payload;
+            if written.blocked || done == taken {
+                return Ok(Written { taken: done, blocked: written.blocked });
+            }
+            IoSlice::advance_slices(&mut rest, payload);
+        }
     }
 
     fn push(&mut self, socket: &mut Socket) -> io::Result<bool> {

@@ -109,7 +109,8 @@ pub(super) fn nobody_gets_in(config: &Config, listener: &Listener) -> anyhow::Er
     let reach = if listener.proxy_protocol { "is for clients of other machines" } else { "can be reached from other machines" };
     anyhow::anyhow!(
         "the listener {} {reach}, and there is nobody who could log in: add a user first, with `{}`, or let everybody in by name, \
-         with --allow-anonymous or with allow_anonymous = true for this listener",
+         with --allow-anonymous or with allow_anonymous = true for this listener, \
+         or wait for users who come later, with anonymous = \"deny\"",
         listener.address,
         add_user(config)
     )

@@ -89,17 +89,32 @@ impl Worker<'_> {
 
     /// Writes what is due, if the store is there.
     fn follow(&mut self, now: u64, stopping: bool) -> Result<(), StoreError> {
-        let Some(backend) = &self.shared.backend else { return Ok(()) };
+        self.connect()?;
         if self.store.is_none() {
-            if self.retry.is_some_and(|at| Instant::now() < at) {
-                return Ok(());
-            }
+            return Ok(());
+        }
+        self.settle()?;
+        let parts = if stopping { self.ledger.take_all(now) } else { self.ledger.take(now) };
+        self.write(parts)?;
+        self.refresh(now)?;
+        self.complaint = None;
+        self.backoff.held(self.connected.elapsed());
+        Ok(())
+    }
+
+    fn connect(&mut self) -> Result<(), StoreError> {
+        let Some(backend) = self.shared.backend.as_ref().filter(|_| self.store.is_none()) else { return Ok(()) };
+        if self.retry.is_none_or(|at| Instant::now() >= at) {
             self.store = Some(backend.hot()?);
             self.connected = Instant::now();
             self.verified = None;
         }
-        let Some(store) = &mut self.store else { return Ok(()) };
-        let node = &self.shared.settings.node;
+        Ok(())
+    }
+
+    /// Finds out what became of parts without an answer, and now and then whether the store still has the others.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        let (Some(store), node) = (&mut self.store, &self.shared.settings.node) else { return Ok(()) };
         while let Some(metric) = self.unclear.last().map(|part| part.metric) {
             let found = store.last(node, metric)?;
             if let Some(part) = self.unclear.pop() {
@@ -112,7 +127,12 @@ impl Worker<'_> {
             }
             self.verified = Some(Instant::now());
         }
-        let mut parts = if stopping { self.ledger.take_all(now) } else { self.ledger.take(now) }.into_iter();
+        Ok(())
+    }
+
+    fn write(&mut self, parts: Vec<Part>) -> Result<(), StoreError> {
+        let (Some(store), node) = (&mut self.store, &self.shared.settings.node) else { return Ok(()) };
+        let mut parts = parts.into_iter();
         while let Some(part) = parts.next() {
             match store.apply(node, &part) {
                 Ok(applied) if self.ledger.applied(&part, applied.parts, &applied.scores) => self.verified = None,
@@ -125,6 +145,12 @@ impl Worker<'_> {
             }
             self.shared.counts.flushed.fetch_add(1, Ordering::Relaxed);
         }
+        Ok(())
+    }
+
+    /// Has the sets of whole windows made anew.
+    fn refresh(&mut self, now: u64) -> Result<(), StoreError> {
+        let Some(store) = &mut self.store else { return Ok(()) };
         for window in Window::ALL {
             let last = &mut self.refreshed[window as usize];
             if now < *last || now - *last >= window.flush_seconds() {
@@ -132,8 +158,6 @@ impl Worker<'_> {
                 *last = now;
             }
         }
-        self.complaint = None;
-        self.backoff.held(self.connected.elapsed());
         Ok(())
     }
 

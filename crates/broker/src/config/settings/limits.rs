@@ -182,7 +182,7 @@ pub(super) const ENGINE: &[Setting<Draft>] = &[
     ),
     Setting::<Draft>::new(
         "max_topic_levels",
-        "128",
+        "256",
         "a number from 1 to 32768",
         "Levels of topic names and filters; deeper names are answered with 0x90, deeper filters with 0x8F.",
         |s, v| v.number(1, 32_768).map(|v| s.engine.max_topic_levels = v),

@@ -2,12 +2,14 @@
 //!
 //! MQTT's packets have nothing to do with frames [MQTT-6.0.0-2]: payloads are unmasked and passed on as they come, and no frame is ever kept:
 //! that is why tungstenite reads and writes the headers here, but not the frames.
+//! What goes out has a frame for each packet all the same: Paho for C waits for the socket with the second packet of a frame in its buffer.
 
 mod upgrade;
 
-use std::io::Cursor;
+use std::io::{Cursor, IoSlice};
 use std::sync::Arc;
 
+use midge_mqtt::FrameHeader as PacketHeader;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control as ControlKind, Data, OpCode};
 
@@ -44,6 +46,8 @@ pub(super) struct WebSocket {
     control: Vec<u8>,
     /// Payload that the frame being written still lacks.
     owed: usize,
+    /// What the packet being written has beyond that frame.
+    beyond: usize,
     closed: bool,
 }
 
@@ -80,7 +84,7 @@ struct Control {
 impl WebSocket {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
         let state = State::Upgrade(Vec::new());
-        Self { settings, state, head: Vec::new(), control: Vec::new(), owed: 0, closed: false }
+        Self { settings, state, head: Vec::new(), control: Vec::new(), owed: 0, beyond: 0, closed: false }
     }
 
     /// Appends the payload of data frames; returns whether the client has closed.
@@ -171,16 +175,21 @@ impl WebSocket {
         self.closed = true;
     }
 
-    /// Begins a frame for `length` bytes, or goes on with the one that was begun.
+    /// Begins a frame for the packet in front of `slices`, with at most `most` bytes of it, or goes on with the one that was begun.
     ///
     /// Returns what has to be written first, and how many bytes of payload belong behind it.
-    pub(super) fn begin(&mut self, length: usize) -> (&[u8], usize) {
-        if self.owed == 0 && length > 0 {
+    pub(super) fn begin(&mut self, slices: &[IoSlice<'_>], most: usize) -> (&[u8], usize) {
+        if self.owed == 0 && most > 0 {
+            if self.beyond == 0 {
+                self.beyond = packet_len(slices).unwrap_or(most);
+            }
+            let length = self.beyond.min(most);
+            self.beyond -= length;
             self.head.append(&mut self.control);
             write_header(OpCode::Data(Data::Binary), length, &mut self.head);
             self.owed = length;
         }
-        (&self.head, self.owed)
+        (&self.head, self.owed.min(most))
     }
 
     /// Returns what has to be written though there is no payload.
@@ -205,6 +214,18 @@ impl State {
     fn next(within_message: bool) -> Self {
         Self::Header { front: [0; 14], length: 0, within_message }
     }
+}
+
+/// Returns the size of the packet in front, unless its fixed header isn't there.
+fn packet_len(slices: &[IoSlice<'_>]) -> Option<usize> {
+    let mut front = [0; 5];
+    let mut length = 0;
+    for (place, byte) in front.iter_mut().zip(slices.iter().flat_map(|slice| slice.iter())) {
+        *place = *byte;
+        length += 1;
+    }
+    let header = PacketHeader::peek(&front[..length]).ok()??;
+    usize::try_from(header.packet_len()).ok()
 }
 
 type Refusal = (u16, &'static str);

@@ -1,5 +1,7 @@
 //! Requests and frames as RFC 6455 has and forbids them.
 
+use std::io::IoSlice;
+
 use super::*;
 
 /// The request of RFC 6455 section 1.3, with another subprotocol.
@@ -124,17 +126,60 @@ fn closes_when_the_client_does_and_hears_nothing_after() {
 
 #[test]
 fn frames_what_is_written_and_keeps_its_promise_of_a_length() {
-    for (length, head) in [(5, &b"\x82\x05"[..]), (126, b"\x82\x7e\0\x7e"), (70_000, b"\x82\x7f\0\0\0\0\0\x01\x11\x70")] {
+    for (length, head) in [(5, &b"\x82\x05"[..]), (127, b"\x82\x7e\0\x7f"), (70_000, b"\x82\x7f\0\0\0\0\0\x01\x11\x70")] {
         let mut socket = upgraded();
-        assert_eq!(socket.begin(length), (head, length));
+        let packets = [publish(length), b"\xc0\0".to_vec()].concat();
+        let rest = |at: usize| [IoSlice::new(&packets[at..])];
+        assert_eq!(socket.begin(&rest(0), packets.len()), (head, length));
         socket.wrote(1, 0);
         // A ping meanwhile is answered behind the frame.
         socket.open(&frame(0x89, b""), &mut Vec::new()).unwrap();
-        assert_eq!(socket.begin(length + 9), (&head[1..], length));
+        assert_eq!(socket.begin(&rest(0), packets.len()), (&head[1..], length));
         socket.wrote(head.len() - 1, length - 1);
         assert_eq!(socket.waiting(), b"");
-        assert_eq!(socket.begin(10), (&b""[..], 1));
+        assert_eq!(socket.begin(&rest(length - 1), 3), (&b""[..], 1));
         socket.wrote(0, 1);
-        assert_eq!(socket.begin(2), (&b"\x8a\0\x82\x02"[..], 2));
+        assert_eq!(socket.begin(&rest(length), 2), (&b"\x8a\0\x82\x02"[..], 2));
     }
+}
+
+#[test]
+fn a_packet_in_pieces_has_frames_of_its_own() {
+    let mut socket = upgraded();
+    let packets = [publish(100), publish(20)].concat();
+    let (mut at, mut frames) = (0, Vec::new());
+    while at < packets.len() {
+        // Pieces as an engine lends them, cut within a fixed header too, and no more than so much at once.
+        let slices: Vec<IoSlice<'_>> = packets[at..].chunks(3).map(IoSlice::new).collect();
+        let most = (packets.len() - at).min(70);
+        let (head, payload) = socket.begin(&slices, most);
+        let written = head.len();
+        frames.push(payload);
+        socket.wrote(written, payload);
+        at += payload;
+    }
+    assert_eq!(frames, [70, 30, 20]);
+}
+
+/// Returns a PUBLISH of so many bytes.
+fn publish(length: usize) -> Vec<u8> {
+    let body = (0..5).map(|header| length - header).find(|body| {
+        let needed = if *body < 128 {
+            2
+        } else if *body < 16_384 {
+            3
+        } else {
+            4
+        };
+        body + needed == length
+    });
+    let mut rest = body.unwrap();
+    let mut packet = vec![0x30];
+    while rest >= 128 {
+        packet.push(u8::try_from(rest % 128).unwrap() | 0x80);
+        rest /= 128;
+    }
+    packet.push(u8::try_from(rest).unwrap());
+    packet.resize(length, b'x');
+    packet
 }
