@@ -294,6 +294,7 @@ impl Plugin {
         if let Some((connected, entered)) = self.sessions.with(thread, |sessions| sessions.counts()) {
             self.traffic.clients(connected, entered);
         }
+        self.hot.ticked();
         self.show_hot(thread);
         let pushes_wait = self.subscribe_some(thread) | self.push_some(thread);
         self.tell_missed(thread);

@@ -90,12 +90,26 @@ impl Plugin {
                 return Status::SUCCESS;
             }
         }
-        self.acl_in_full(thread, check, generation)
+        let Some(question) = Question::of(check) else { return Status::ACL_DENIED };
+        let mut decision = None;
+        if let Question::Topic(access, topic) = question {
+            let ask = |sessions: &mut Sessions| sessions.decide_at_hand(check.client.handle(), generation, access, topic);
+            decision = self.sessions.with(thread, ask).flatten();
+            if decision.is_some_and(|decision| decision.allowed) {
+                return Status::SUCCESS;
+            }
+        }
+        self.acl_in_full(thread, check, (&question, decision), generation)
     }
 
     #[inline(never)]
-    fn acl_in_full(&self, thread: &BrokerThread, check: &AclCheck<'_>, generation: u64) -> Status {
-        let Some(question) = Question::of(check) else { return Status::ACL_DENIED };
+    fn acl_in_full(
+        &self,
+        thread: &BrokerThread,
+        check: &AclCheck<'_>,
+        (question, decided): (&Question<'_>, Option<Decision>),
+        generation: u64,
+    ) -> Status {
         let (mut gave_up, mut last_words) = (false, false);
         let known = self.sessions.with(thread, |sessions| {
             // A broker that disconnects a client asks about each subscription of a persistent session, and would take those that a
@@ -105,14 +119,14 @@ impl Plugin {
             }
             let is_kicked = sessions.is_kicked(check.client.handle());
             let mut found = sessions.find(check.client, generation)?;
-            let decision = match &question {
+            let decision = decided.unwrap_or_else(|| match question {
                 Question::Topic(access, topic) => found.may(*access, *topic),
                 other => other.decide(found.session.policy()),
-            };
+            });
             let session = found.session;
             // The broker asks about what a client has that is being disconnected: it isn't the client who asks.
             let asks_itself = !is_kicked;
-            match &question {
+            match question {
                 Question::Topic(Access::Receive, topic) if decision.allowed && session.withholds(*topic) => return Some(false),
                 Question::Topic(Access::Receive, topic) if decision.allowed && session.is_awaited() => {
                     self.note_missed(thread, check, who(session.policy()), topic.as_str());
@@ -128,7 +142,7 @@ impl Plugin {
                 _ => {}
             }
             if !decision.allowed {
-                self.note_denial(session.policy(), &question, decision);
+                self.note_denial(session.policy(), question, decision);
             }
             Some(decision.allowed)
         });
@@ -142,10 +156,10 @@ impl Plugin {
             Some(Some(allowed)) => answer(allowed),
             // Entered again from inside a change of the table: refusing is the safe answer.
             None => Status::ACL_DENIED,
-            Some(None) if self.is_reader(check.client) => answer(reads(&question)),
+            Some(None) if self.is_reader(check.client) => answer(reads(question)),
             Some(None) => {
                 let Some(id) = check.client.id() else { return Status::ACL_DENIED };
-                self.acl_of_stranger(thread, check, &question, id, check.client.username())
+                self.acl_of_stranger(thread, check, question, id, check.client.username())
             }
         }
     }

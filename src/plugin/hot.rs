@@ -9,6 +9,7 @@
 
 mod repeats;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use midge_core::hot::{Arrival, Counter, Published, Ranking};
@@ -39,6 +40,8 @@ pub(super) struct Hot {
     /// Whether lists are this load's business.
     first: bool,
     by_permission: bool,
+    /// Whether the broker ticks for this load: 2.0.11 doesn't where each listener has its own plugin.
+    ticks: AtomicBool,
 }
 
 struct Counting {
@@ -65,7 +68,13 @@ impl Hot {
         let topics = HotTopics::start_in(backend, of_node, leave_descriptors)
             .map_err(|error| StoreError::Away(format!("no thread: {error}")))?;
         let counting = Counting { counter: topics.counter(), collected: Duration::ZERO, repeats: Repeats::default() };
-        Ok(Self { topics: Some(topics), counting: BrokerCell::new(Some(counting)), first: load.is_first(), by_permission })
+        Ok(Self {
+            topics: Some(topics),
+            counting: BrokerCell::new(Some(counting)),
+            first: load.is_first(),
+            by_permission,
+            ticks: AtomicBool::new(false),
+        })
     }
 
     /// Returns whether the broker has to tell of messages.
@@ -83,6 +92,11 @@ impl Hot {
             let facts = [("hot_flushed", flushed), ("hot_failed", failed), ("hot_dropped", dropped)];
             facts.map(|(name, count)| (name, Fact::Counter(count))).to_vec()
         }
+    }
+
+    /// Notes that the broker ticks.
+    pub(super) fn ticked(&self) {
+        self.ticks.store(true, Ordering::Relaxed);
     }
 
     /// Passes on what was counted, where a second is over.
@@ -154,10 +168,13 @@ impl Plugin {
     /// Counts a message that a client or a bridge has published, and that goes on to subscribers.
     #[inline]
     pub(super) fn count_message(&self, thread: &BrokerThread, message: &Message<'_>) {
-        // Not every broker ticks: 2.0.11 doesn't where each listener has its own plugin.
-        let now = self.clock.monotonic();
+        let ticks = self.hot.ticks.load(Ordering::Relaxed);
+        // Where the tick passes on what was counted, only a message that may come again needs the time.
+        let now = if ticks && message.qos < 2 { Duration::ZERO } else { self.clock.monotonic() };
         self.hot.published(thread, message, now);
-        self.hot.collect(thread, now);
+        if !ticks {
+            self.hot.collect(thread, now);
+        }
     }
 
     /// Counts what is permitted: deliveries, and where nothing else tells of them, publishes.

@@ -325,6 +325,26 @@ impl Sessions {
         decision.is_some_and(|decision| decision.allowed)
     }
 
+    /// Returns what rules that name nobody say of that client, if what is at hand tells: its session's own memory, cold again by
+    /// the next message, isn't looked at.
+    #[inline]
+    pub(super) fn decide_at_hand(
+        &mut self,
+        address: usize,
+        generation: u64,
+        access: Access,
+        topic: TopicName<'_>,
+    ) -> Option<Decision> {
+        self.see(generation);
+        let place = self.by_address.get(&address).filter(|place| place.good_in == self.era)?;
+        let policy = place.policy.as_ref()?;
+        let decision = policy.may_anybody(access, topic)?;
+        if access == Access::Receive {
+            self.latest.note(policy, access, topic.as_str().as_bytes(), decision);
+        }
+        Some(decision)
+    }
+
     /// Returns the session of a client: at its address, or else the one that its identifier and username have elsewhere.
     ///
     /// The names are read once a second per client. Between, it is enough that it is at its address: the end of a connected

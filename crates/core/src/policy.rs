@@ -103,6 +103,12 @@ impl Policy {
         }
     }
 
+    /// Decides as [`Self::may`] does for whoever asks; `None` where a client's names have a part in it.
+    #[must_use]
+    pub fn may_anybody(&self, access: Access, topic: TopicName<'_>) -> Option<Decision> {
+        Some(self.may(access, topic, &Who { username: None, client_id: "" })).filter(|decision| !decision.personal)
+    }
+
     /// Decides whether the client may hold a subscription to `filter`. Allocates nothing;
     /// that the client's names had a part in it is taken for granted.
     ///

@@ -56,11 +56,13 @@ impl<'a> TopicName<'a> {
     /// # Errors
     /// What of the standard's rules for topic names the text breaks.
     pub fn new(text: &'a str) -> Result<Self, TopicError> {
-        check_text(text)?;
-        if text.bytes().any(|b| matches!(b, b'+' | b'#')) {
-            return Err(TopicError::WildcardInName);
+        // Without a way out in its middle the loop takes many bytes at a time.
+        let clean = text.bytes().fold(true, |clean, b| clean & (b != 0) & (b != b'+') & (b != b'#'));
+        if clean && matches!(text.len(), 1..=MAX_TOPIC_BYTES) {
+            return Ok(Self(text));
         }
-        Ok(Self(text))
+        check_text(text)?;
+        Err(TopicError::WildcardInName)
     }
 
     /// Returns the name as text.

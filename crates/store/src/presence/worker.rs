@@ -22,7 +22,7 @@ use crate::node::{INTERVAL, LEASE};
 use crate::{Backoff, StoreError};
 
 /// How many changes one round trip carries at most.
-const BATCH: usize = 512;
+const BATCH: usize = 128;
 /// How long changes are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(20);
 /// How long the thread sleeps at most.
