@@ -17,8 +17,8 @@ use crate::tree::SubscriptionOptions;
 impl Shard {
     /// Keeps a message as the retained one of its topic, or clears that by an empty payload [MQTT-3.3.1-5] [MQTT-3.3.1-6].
     ///
-    /// One that is older than what is there changes nothing. Returns the record to wait for; only the loop that the message came to emits one.
-    pub(super) fn retain(&mut self, message: &Shared<'_>, own: bool, turn: &Turn<'_>) -> u64 {
+    /// One that is older than what is there changes nothing. Returns the record to wait for; only the loop that the message came to emits one, where it `lasts` beyond a restart.
+    pub(super) fn retain(&mut self, message: &Shared<'_>, lasts: bool, turn: &Turn<'_>) -> u64 {
         let view = message.view();
         let now = turn.monotonic();
         if self.retained.find(view.topic, now).is_some_and(|kept| kept.value.stamp >= view.stamp) {
@@ -42,7 +42,7 @@ impl Shard {
                 }
             }
         }
-        if !own {
+        if !lasts {
             return 0;
         }
         let seconds = view.remaining(now).map(u64::from);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use midge_core::push::Audience;
+use midge_core::topic::TopicName;
 use midge_mqtt::{QoS, SubscriptionId};
 
 use super::commit::{Awaiting, Then};
@@ -83,7 +84,9 @@ impl Shard {
         let topic = HashedTopic::new(&key, publication.topic);
         let mut routing = self.routing(&message, &topic, wants_reply, turn);
         if publication.retain {
-            routing.after = self.retain(&message, true, turn);
+            // What the server says of itself it says anew after a restart: each change on disk would only wear it.
+            let lasts = publisher.is_some() || matches!(then, Then::Pushed(..)) || !is_of_server(publication.topic);
+            routing.after = self.retain(&message, lasts, turn);
         }
         let mut other_loops = 0;
         for event_loop in 0..self.place.loops {
@@ -324,4 +327,9 @@ impl Shard {
             self.settle(awaiting, after, Then::Reply(reply, reach), turn);
         }
     }
+}
+
+/// Returns whether a topic is the server's own, as those that say how it is.
+fn is_of_server(topic: TopicName<'_>) -> bool {
+    topic.as_str().starts_with("$SYS/")
 }
