@@ -159,7 +159,10 @@ impl Shard {
 
     /// Gives the buffers of a routing back.
     pub(super) fn finish(&mut self, routing: Routing<'_, '_>) -> Handed {
-        let Routing { forms, after, awaiting, deliveries, queued, elsewhere, .. } = routing;
+        let Routing { message, forms, after, awaiting, deliveries, queued, elsewhere, .. } = routing;
+        if let Some(message) = message.stored() {
+            message.charge(&mut self.memory);
+        }
         self.scratch.forms = Some(forms);
         let reach = Reach { delivered: deliveries.saturating_sub(queued + elsewhere), queued };
         Handed { after, awaiting, deliveries, queued, reach }
@@ -330,6 +333,6 @@ impl Shard {
 }
 
 /// Returns whether a topic is the server's own, as those that say how it is.
-fn is_of_server(topic: TopicName<'_>) -> bool {
+pub(super) fn is_of_server(topic: TopicName<'_>) -> bool {
     topic.as_str().starts_with("$SYS/")
 }

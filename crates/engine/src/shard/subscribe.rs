@@ -10,12 +10,16 @@ use midge_mqtt::{
 use super::commit::{Awaiting, Then};
 use super::{SessionId, Shard};
 use crate::exchange::ToLoop;
+use crate::memory::Share;
 use crate::permission::Turn;
 use crate::record::Record;
 use crate::retained::Cursor;
 use crate::session::held::HeldPacket;
 use crate::session::{Membership, Walk};
 use crate::tree::{Change, SubscriptionFilter, SubscriptionOptions};
+
+/// What a subscription takes beside its filter, in bytes.
+pub(super) const SUBSCRIPTION: usize = 140;
 
 impl Shard {
     /// Subscribes a session on the server's own account, asking no permission; shared filters included.
@@ -145,14 +149,16 @@ impl Shard {
         }
         let qos = subscription.qos.min(self.settings.max_qos);
         let options = options(subscription, qos, identifier);
+        self.memory.grow(subscription.filter.len() + SUBSCRIPTION);
         let old = match filter.share_name() {
             Some(_) => self.join_group(session, subscription.filter, filter, options, awaiting),
             None => self.tree.subscribe(filter, self.subscriber(session), options),
         };
-        if old.is_none() && self.count_subscriptions(session) > self.settings.max_subscriptions {
+        let short = !self.memory.has(Share::Begin);
+        if old.is_none() && (short || self.count_subscriptions(session) > self.settings.max_subscriptions) {
             let mut unasked = self.awaiting(false);
             self.leave(session, subscription.filter, filter, &mut unasked);
-            self.counters.refused_subscriptions += 1;
+            *(if short { &mut self.counters.refused_memory } else { &mut self.counters.refused_subscriptions }) += 1;
             return ReasonCode::QuotaExceeded;
         }
         let mut after = 0;
