@@ -32,7 +32,9 @@ impl EventLoop {
             }
         }
         if event.is_readable() || event.is_read_closed() {
-            if crowded { self.list(slot) } else { self.read(slot) }
+            // Who is listed has its share later in this turn, and no second one now.
+            let listed = self.peer(slot).is_some_and(|peer| peer.listed);
+            if crowded || listed { self.list(slot) } else { self.read(slot) }
         }
     }
 
