@@ -7,6 +7,7 @@
 
 mod fault;
 mod listener;
+mod machine;
 mod page;
 mod reload;
 mod section;

@@ -11,6 +11,7 @@ mod event_loop;
 mod input;
 mod listen;
 mod mailbox;
+mod memory;
 mod output;
 mod peer;
 mod pump;
@@ -35,6 +36,7 @@ use arc_swap::ArcSwap;
 use midge_core::time::Now;
 use midge_engine::exchange::Place;
 use midge_engine::hash::HashKey;
+use midge_engine::memory::Budget;
 use midge_engine::message::Message;
 use midge_engine::permission::Turn;
 use midge_engine::record::State;
@@ -136,12 +138,14 @@ impl Server {
         let loops = settings.loops.max(1);
         let polls: Vec<Poll> = (0..loops).map(|_| Poll::new()).collect::<io::Result<_>>()?;
         let mailboxes = polls.iter().map(|poll| Mailbox::new(poll.registry(), MAILBOX)).collect::<io::Result<_>>()?;
+        let memory = Arc::new(Budget::new(settings.engine.memory_max, loops));
         let shared = Arc::new(Shared {
             key: HashKey::new(random_key()),
             clock: beginning.clock,
             mailboxes,
             certificates: certificates.into_iter().map(|config| config.map(ArcSwap::new)).collect(),
-            reports: Reports::new(loops),
+            reports: Reports::new(loops, Arc::clone(&memory)),
+            memory,
             seats: Arc::new(Seats::new(&settings)),
             settings,
         });
@@ -284,6 +288,7 @@ fn restore(shared: &Shared, state: &State, minds: &mut [Box<dyn Mind>]) -> Vec<S
     let summaries: Vec<_> = shards.iter().map(Shard::summary).collect();
     let now: Now = shared.clock.now();
     for (shard, mind) in shards.iter_mut().zip(minds.iter_mut()) {
+        shard.share_memory(Arc::clone(&shared.memory));
         shard.join(summaries.clone());
         shard.restore(state, &Turn { now, permissions: mind.permissions() });
         mind.restored(state, shard);

@@ -68,6 +68,7 @@ pub mod exchange;
 mod frame;
 pub mod hash;
 pub mod limits;
+pub mod memory;
 pub mod message;
 pub mod permission;
 pub mod record;

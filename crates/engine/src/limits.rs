@@ -59,6 +59,8 @@ pub struct Settings {
     pub max_outgoing_bytes: usize,
     /// Retained messages and their bytes; what is new is not retained, though delivered, and what it would have replaced is not either.
     pub retained: Bounds,
+    /// Bytes that peers of all loops may take together, as [`crate::memory`] counts them; `usize::MAX` for no bound. Where it is short, what is new isn't queued or retained, then nobody comes in and nothing is subscribed to, as [`crate::memory::Share`] says.
+    pub memory_max: usize,
     /// Bytes of idle buffers kept for reuse.
     pub spare_bytes: usize,
     /// How long it is remembered that a retained message was cleared, where there are several loops: longer than any loop lags behind another.
@@ -87,6 +89,7 @@ impl Default for Settings {
             when_full: WhenFull::default(),
             max_outgoing_bytes: 1 << 20,
             retained: Bounds { messages: 1_000_000, bytes: 1 << 30 },
+            memory_max: usize::MAX,
             spare_bytes: 8 << 20,
             tombstone: Duration::from_secs(60),
         }
@@ -127,6 +130,10 @@ pub struct Counters {
     pub dropped_slow: u64,
     /// Messages of QoS 1 and 2 dropped because the client's queue was full.
     pub dropped_full: u64,
+    /// Messages dropped, or not retained, because memory was short.
+    pub dropped_memory: u64,
+    /// Sessions and subscriptions refused because memory was short.
+    pub refused_memory: u64,
     /// Messages dropped because they expired before they were sent.
     pub expired: u64,
     /// Messages not sent because the client takes no packet of that size.

@@ -4,11 +4,13 @@
 //! What differs from target to target (QoS, packet identifier, topic alias, subscription identifiers, remaining expiry) is not in it.
 
 use std::cell::OnceCell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use midge_core::topic::TopicName;
 use midge_mqtt::QoS;
+
+use crate::memory::{Charge, Memory};
 
 /// A message that is looked at where it lies: in a packet, or in a [`Message`].
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,7 @@ impl Publication<'_> {
             expires: self.expires,
             stamp: self.stamp,
             publisher,
+            charge: OnceLock::new(),
         })
     }
 
@@ -83,6 +86,8 @@ pub struct Message {
     stamp: u64,
     /// The hash of the publisher's client identifier, for retained messages and as long as the server runs; 0 for nobody.
     publisher: u64,
+    /// What counts it as taken memory, from the first loop on that has it stored.
+    charge: OnceLock<Charge>,
 }
 
 /// Who published it is not part of it.
@@ -132,6 +137,11 @@ impl Message {
         self.expires
     }
 
+    /// Has it counted as taken memory as long as it lasts, if it isn't yet.
+    pub(crate) fn charge(&self, memory: &mut Memory) {
+        self.charge.get_or_init(|| memory.charge(self.content.len()));
+    }
+
     /// Returns the hash of the client identifier of its publisher; 0 where nobody knows.
     pub(crate) fn publisher(&self) -> u64 {
         self.publisher
@@ -168,6 +178,11 @@ impl<'a> Shared<'a> {
     #[inline]
     pub(crate) fn view(&self) -> &Publication<'a> {
         &self.view
+    }
+
+    /// Returns the message with storage of its own, if anything needed it so far.
+    pub(crate) fn stored(&self) -> Option<&Arc<Message>> {
+        self.message.get()
     }
 
     pub(crate) fn message(&self) -> Arc<Message> {

@@ -51,6 +51,8 @@ pub struct Counters {
     pub messages: usize,
     /// Bytes of their topic names and content.
     pub bytes: usize,
+    /// Bytes of their topic names.
+    pub topic_bytes: usize,
     /// Messages refused because of a bound.
     pub refused: u64,
     /// Messages dropped because they expired.
@@ -120,6 +122,7 @@ impl<V> Retained<V> {
             self.expiring.insert((expires, Arc::clone(&key)));
         }
         self.counters.bytes += key.len() + message.bytes;
+        self.counters.topic_bytes += key.len();
         self.messages.insert(key, message);
         Ok(old.filter(|old| !old.is_expired(now)))
     }
@@ -167,6 +170,7 @@ impl<V> Retained<V> {
     fn take(&mut self, key: &str) -> Option<Message<V>> {
         let (key, old) = self.messages.remove_entry(key)?;
         self.counters.bytes -= key.len() + old.bytes;
+        self.counters.topic_bytes -= key.len();
         if let Some(expires) = old.expires {
             self.expiring.remove(&(expires, key));
         }
@@ -211,7 +215,7 @@ mod tests {
         assert_eq!(set("a", 13, None, 1), Ok(true));
         assert_eq!(set("a", 12, None, 1), Ok(true));
         assert_eq!(set("c", 6, None, 10), Ok(false));
-        assert_eq!(retained.counters(), Counters { messages: 2, bytes: 20, refused: 2, expired: 1 });
+        assert_eq!(retained.counters(), Counters { messages: 2, bytes: 20, topic_bytes: 2, refused: 2, expired: 1 });
     }
 
     #[test]

@@ -30,6 +30,7 @@ use crate::exchange::{Kept, Place, Reach, Stamps, ToLoop};
 use crate::frame::Forms;
 use crate::hash::HashKey;
 use crate::limits::{Counters, Settings};
+use crate::memory::{Budget, Memory};
 use crate::message::Message;
 use crate::permission::{Client, Turn};
 use crate::record::Record;
@@ -131,6 +132,7 @@ pub struct Shard {
     /// Messages of sessions that ended before a restart.
     leftovers: Vec<restore::Leftover>,
     counters: Counters,
+    memory: Memory,
     spare: Spare,
     scratch: Scratch,
 }
@@ -171,6 +173,7 @@ impl Shard {
             pushing: push::Pushing::default(),
             leftovers: Vec::new(),
             counters: Counters::default(),
+            memory: Memory::new(Arc::new(Budget::new(settings.memory_max, place.loops)), place.event_loop),
             spare: Spare::default(),
             scratch: Scratch::default(),
             place,
@@ -189,6 +192,11 @@ impl Shard {
     /// Introduces all loops, in the order of their numbers, this one among them; once, before anything else.
     pub fn join(&mut self, summaries: Vec<Arc<Summary>>) {
         self.summaries = summaries;
+    }
+
+    /// Has all loops of a server share one budget of memory; once, before anything else.
+    pub fn share_memory(&mut self, budget: Arc<Budget>) {
+        self.memory = Memory::new(budget, self.place.event_loop);
     }
 
     /// Takes a packet from a connection; one that is closing is not listened to any more.
@@ -246,7 +254,7 @@ impl Shard {
         let Some(known) = self.connections.get_mut(slot).filter(|known| known.generation == connection.generation) else { return };
         let session = std::mem::replace(&mut known.session, NONE);
         if let Some(closed) = self.connections.remove(slot) {
-            closed.outgoing.into_iter().for_each(|outgoing| self.spare.put(outgoing, self.settings.spare_bytes));
+            closed.outgoing.into_iter().for_each(|outgoing| self.put_aside(outgoing));
         }
         if session != NONE {
             self.detach(session, false, turn);

@@ -92,6 +92,8 @@ pub struct Counters {
     pub overflowed: usize,
     /// Nodes that these take.
     pub nodes: usize,
+    /// Bytes of the distinct topic filters.
+    pub filter_bytes: usize,
 }
 
 /// The subscriptions of one loop's sessions, and the groups at home there.
@@ -103,6 +105,7 @@ pub struct SubscriptionTree {
     shapes: Shapes,
     rest: BurstTrie,
     overflowed: usize,
+    filter_bytes: usize,
     groups: Slab<Group>,
     subscribers: Subscribers,
     subscriptions: usize,
@@ -141,6 +144,7 @@ impl SubscriptionTree {
             shapes: Shapes::default(),
             rest: BurstTrie::default(),
             overflowed: 0,
+            filter_bytes: 0,
             groups: Slab::default(),
             subscribers: Subscribers::default(),
             subscriptions: 0,
@@ -288,6 +292,7 @@ impl SubscriptionTree {
             shapes: self.shapes.len(),
             overflowed: self.overflowed,
             nodes: self.rest.len(),
+            filter_bytes: self.filter_bytes,
         }
     }
 
@@ -334,6 +339,7 @@ impl SubscriptionTree {
         };
         let filter = Filter { text: text.into(), subscribers: SortedList::Empty, groups: None, index, layer: 0 };
         let id = self.filters.insert(filter);
+        self.filter_bytes += text.len();
         self.table.insert(key.hash(), id);
         let layer = match (index, key) {
             (Index::Rest, _) => {
@@ -359,6 +365,7 @@ impl SubscriptionTree {
 
     fn remove_filter(&mut self, id: u32) {
         let filter = self.filters.remove(id).expect("the caller found it");
+        self.filter_bytes -= filter.text.len();
         let key = FilterKey::new(&self.key, &filter.text);
         self.table.remove(key.hash(), id);
         match filter.index {

@@ -18,6 +18,7 @@ use midge_store::hot::HotSettings;
 use midge_store::presence::PresenceSettings;
 use midge_store::push::PushSettings;
 
+use super::machine;
 use super::section::{Section, Setting};
 use super::{Connections, Journal, Log, LogFormat, Users};
 
@@ -90,7 +91,8 @@ pub(super) struct Draft {
 
 impl Default for Draft {
     fn default() -> Self {
-        let engine = midge_engine::limits::Settings::default();
+        let memory_max = machine::memory().map_or(usize::MAX, |bytes| bytes / 2);
+        let engine = midge_engine::limits::Settings { memory_max, ..midge_engine::limits::Settings::default() };
         Self {
             data: None,
             node: None,

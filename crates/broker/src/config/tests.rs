@@ -375,6 +375,7 @@ fn every_setting_of_the_engine_can_be_set() {
         max_queued_bytes: _,
         when_full: _,
         max_outgoing_bytes: _,
+        memory_max: _,
         retained: midge_engine::retained::Bounds { messages: _, bytes: _ },
         spare_bytes: _,
         tombstone: _,
@@ -383,7 +384,7 @@ fn every_setting_of_the_engine_can_be_set() {
         "persistence = false\nmax_qos = 0\nretain = false\nshared_subscriptions = false\nmax_packet_size = \"2 KiB\"\nreceive_maximum = 2\n\
          max_inflight = 3\ntopic_alias_maximum = 4\nmax_outgoing_aliases = 5\nmax_session_expiry = \"6s\"\nmax_keep_alive = \"7s\"\n\
          max_sessions = 8\nmax_subscriptions = 9\nmax_topic_levels = 10\nmax_queued_messages = 11\nmax_queued_bytes = 12\n\
-         when_full = \"drop-new\"\nmax_outgoing_bytes = \"13 KiB\"\nmax_retained_messages = 14\nmax_retained_bytes = 15\nspare_bytes = 16\n\
+         when_full = \"drop-new\"\nmax_outgoing_bytes = \"13 KiB\"\nmax_retained_messages = 14\nmax_retained_bytes = 15\nmemory_max = \"18 MiB\"\nspare_bytes = 16\n\
          tombstone = \"17s\"\n",
     );
     let expected = midge_engine::limits::Settings {
@@ -405,6 +406,7 @@ fn every_setting_of_the_engine_can_be_set() {
         max_queued_bytes: 12,
         when_full: midge_engine::limits::WhenFull::DropNew,
         max_outgoing_bytes: 13 << 10,
+        memory_max: 18 << 20,
         retained: midge_engine::retained::Bounds { messages: 14, bytes: 15 },
         spare_bytes: 16,
         tombstone: Duration::from_secs(17),

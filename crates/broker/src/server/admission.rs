@@ -23,6 +23,10 @@ impl EventLoop {
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let hello = Hello { peer: id, connect, client_id, origin };
         match self.mind.admit(&hello, self.now) {
+            Verdict::Later | Verdict::Challenge(_) if !self.shared.memory.receive(frame.len()) => {
+                self.traffic.closed_memory += 1;
+                self.refuse(slot, connect.version, ReasonCode::ServerBusy);
+            }
             verdict @ (Verdict::Later | Verdict::Challenge(_)) => {
                 let asked = Asked { frame: frame.to_vec(), assigned, challenged: false };
                 self.wait(id, Box::new(asked), verdict);
@@ -56,8 +60,8 @@ impl EventLoop {
                 self.go_on(id, asked, verdict);
                 Some(length)
             }
-            Ok(Decoded::Incomplete(_)) => {
-                peer.partial.extend_from_slice(input);
+            Ok(Decoded::Incomplete(size)) => {
+                self.keep(slot, input, size);
                 None
             }
             // Nothing else may come before CONNACK [MQTT-3.1.2-30].
@@ -104,8 +108,8 @@ impl EventLoop {
         if matches!(verdict, Verdict::Later | Verdict::Challenge(_)) {
             return self.wait(id, asked, verdict);
         }
-        let Some(peer) = self.peer(id.slot) else { return };
-        let early = std::mem::take(&mut peer.partial);
+        self.shared.memory.received(asked.frame.len());
+        let early = self.take_partial(id.slot);
         let Ok(Decoded::Packet(Packet::Connect(connect), _)) = decode(&self.shared.rules(Sender::NewClient), &asked.frame) else {
             return self.drop_peer(id.slot);
         };

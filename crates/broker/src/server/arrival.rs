@@ -47,8 +47,8 @@ impl EventLoop {
                 self.drop_peer(slot);
                 None
             }
-            Ok(Decoded::Incomplete(_)) => {
-                self.peer(slot)?.partial.extend_from_slice(input);
+            Ok(Decoded::Incomplete(size)) => {
+                self.keep(slot, input, size);
                 None
             }
             Err(error) => {

@@ -16,6 +16,7 @@ use super::deadlines::Deadlines;
 use super::door::Mind;
 use super::listen::Listeners;
 use super::mailbox::{Inbox, Mail, Mailbox};
+use super::memory::Shortage;
 use super::peer::{Peer, PeerId, Phase};
 use super::pump::Pump;
 use super::records::Records;
@@ -66,6 +67,7 @@ pub(super) struct EventLoop {
     pub(super) leaving: Deadlines,
     pub(super) traffic: Traffic,
     pub(super) broken: Seldom,
+    pub(super) shortage: Shortage,
     /// Whether nobody is let in any more.
     pub(super) stopping: bool,
     pub(super) finished: bool,
@@ -115,6 +117,7 @@ impl EventLoop {
             leaving: Deadlines::default(),
             traffic: Traffic::default(),
             broken: Seldom::default(),
+            shortage: Shortage::default(),
             stopping: false,
             finished: false,
             inbox: Inbox::default(),
@@ -175,6 +178,7 @@ impl EventLoop {
         for connection in std::mem::take(&mut self.unwritten) {
             self.flush(connection);
         }
+        self.tell_of_shortage();
         self.say_how_it_is();
         self.speak();
         self.report();
@@ -200,7 +204,7 @@ impl EventLoop {
     }
 
     fn put_report(&self) {
-        let report = Report { engine: self.shard.counters(), traffic: self.traffic };
+        let report = Report { engine: self.shard.counters(), traffic: self.traffic, memory: 0 };
         self.shared.reports.put(self.place.event_loop, report);
     }
 

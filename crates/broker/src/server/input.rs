@@ -1,6 +1,6 @@
 //! Bytes come in and become packets.
 //!
-//! Packets are decoded where they were read; only the front of one that isn't complete is copied.
+//! Packets are decoded where they were read; only the front of one that isn't complete is copied, into [memory](super::memory) that all of them share.
 
 use std::io::ErrorKind;
 
@@ -11,9 +11,6 @@ use mio::event::Event;
 use super::event_loop::{EventLoop, turn};
 use super::peer::Phase;
 use super::transport::Opened;
-
-/// Memory of a partial packet is taken for the whole of it once this much has come: an announced size alone costs nothing.
-const EARNEST: usize = 16 << 10;
 
 /// Steps of TLS handshakes in one turn: each costs as much as hundreds of messages, and those who are connected wait meanwhile.
 const HANDSHAKES: u32 = 8;
@@ -35,7 +32,9 @@ impl EventLoop {
             }
         }
         if event.is_readable() || event.is_read_closed() {
-            if crowded { self.list(slot) } else { self.read(slot) }
+            // Who is listed has its share later in this turn, and no second one now.
+            let listed = self.peer(slot).is_some_and(|peer| peer.listed);
+            if crowded || listed { self.list(slot) } else { self.read(slot) }
         }
     }
 
@@ -153,7 +152,10 @@ impl EventLoop {
                     Some(length) => rest = &rest[length..],
                     None => return,
                 },
-                Phase::Asked(_) => return peer.partial.extend_from_slice(rest),
+                Phase::Asked(_) => {
+                    self.keep(slot, rest, rest.len());
+                    return;
+                }
                 Phase::Closing { .. } | Phase::Lingering => return,
             }
         }
@@ -172,17 +174,14 @@ impl EventLoop {
             if let Ok(Decoded::Incomplete(size)) = decode(&rules, &peer.partial) {
                 let missing = size - peer.partial.len();
                 let (front, rest) = input.split_at(missing.min(input.len()));
-                if peer.partial.len() >= EARNEST {
-                    peer.partial.reserve_exact(missing);
-                }
-                peer.partial.extend_from_slice(front);
                 input = rest;
-                if front.len() < missing {
+                if !self.keep(slot, front, size) || front.len() < missing {
                     return &[];
                 }
             } else {
-                let mut packet = std::mem::take(&mut peer.partial);
-                if matches!(peer.phase, Phase::New(_)) {
+                let new = matches!(peer.phase, Phase::New(_));
+                let mut packet = self.take_partial(slot);
+                if new {
                     // Another loop may be the client's, and then it gets all of it.
                     packet.extend_from_slice(std::mem::take(&mut input));
                 }
@@ -206,10 +205,8 @@ impl EventLoop {
                     }
                     input = &input[length..];
                 }
-                Ok(Decoded::Incomplete(_)) => {
-                    if let Some(peer) = self.peer(slot) {
-                        peer.partial.extend_from_slice(input);
-                    }
+                Ok(Decoded::Incomplete(size)) => {
+                    self.keep(slot, input, size);
                     return;
                 }
                 Err(error) => return self.malformed(id, &error),

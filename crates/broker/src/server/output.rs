@@ -90,8 +90,9 @@ impl EventLoop {
         let Some(peer) = self.peers.get_mut(slot as usize).filter(|peer| peer.connection() == Some(connection)) else { return };
         let id = PeerId { slot, serial: peer.serial };
         peer.phase = Phase::Closing { id: connection, linger };
-        peer.partial = Vec::new();
-        if !peer.blocked {
+        let blocked = peer.blocked;
+        self.take_partial(slot);
+        if !blocked {
             self.flush_peer(slot);
         }
         let closing = |peer: &super::peer::Peer| peer.serial == id.serial && matches!(peer.phase, Phase::Closing { .. });
@@ -118,9 +119,10 @@ impl EventLoop {
     pub(super) fn linger(&mut self, slot: u32) {
         let Some(peer) = self.peers.get_mut(slot as usize) else { return };
         peer.phase = Phase::Lingering;
-        peer.partial = Vec::new();
         let id = PeerId { slot, serial: peer.serial };
+        self.take_partial(slot);
         self.mind.gone(id);
+        let Some(peer) = self.peers.get_mut(slot as usize) else { return };
         if peer.transport.end().is_err() {
             return self.drop_peer(slot);
         }
@@ -141,9 +143,11 @@ impl EventLoop {
     /// Closes a socket at once.
     pub(super) fn drop_peer(&mut self, slot: u32) {
         let Some(peer) = self.peers.try_remove(slot as usize) else { return };
+        self.shared.memory.received(peer.partial.capacity());
         match peer.phase {
             Phase::Open { id, .. } | Phase::Closing { id, .. } => self.forget(id),
-            Phase::New(_) | Phase::Asked(_) | Phase::Lingering => {}
+            Phase::Asked(asked) => self.shared.memory.received(asked.frame.len()),
+            Phase::New(_) | Phase::Lingering => {}
         }
         self.mind.gone(PeerId { slot, serial: peer.serial });
     }

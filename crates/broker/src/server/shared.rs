@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use midge_engine::hash::HashKey;
+use midge_engine::memory::Budget;
 use midge_mqtt::{Peer as Sender, Rules};
 use midge_store::service::Clock;
 
@@ -21,6 +22,8 @@ use super::transport::Kind;
 pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) key: HashKey,
+    /// What peers take of memory.
+    pub(super) memory: Arc<Budget>,
     /// The same for all loops, and for the mind: what one says of time, another understands.
     pub(super) clock: Clock,
     pub(super) mailboxes: Vec<Mailbox>,

@@ -87,6 +87,10 @@ impl Sys {
             ("publish/bytes/sent", engine.sent_bytes),
             ("bytes/received", traffic.bytes_received),
             ("bytes/sent", traffic.bytes_sent),
+            ("memory/bytes", report.memory as u64),
+            ("memory/dropped", engine.dropped_memory),
+            ("memory/refused", engine.refused_memory),
+            ("memory/closed", traffic.closed_memory),
         ];
         let mut lines: Vec<_> = numbers.iter().map(|(name, number)| ((*name).to_owned(), number.to_string())).collect();
         lines.push(("version".to_owned(), concat!("midge version ", env!("CARGO_PKG_VERSION")).to_owned()));
@@ -130,7 +134,8 @@ const LOADS: [(&str, Count); 9] = [
 ];
 
 fn dropped(report: &Report) -> u64 {
-    report.engine.dropped_slow + report.engine.dropped_full + report.engine.dropped_shared
+    let engine = &report.engine;
+    engine.dropped_slow + engine.dropped_full + engine.dropped_shared + engine.dropped_memory
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub struct Traffic {
     pub connect_timeouts: u64,
     /// Connections closed because of bytes that are no packet.
     pub malformed: u64,
+    /// Connections closed because there was no memory for what they were sending.
+    pub closed_memory: u64,
     /// Clients that weren't let in.
     pub refused_clients: u64,
 }

@@ -3,9 +3,11 @@
 //! A crash is a copy of the journal's files as they are at that moment, from which another server begins.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use midge_broker::journal::{Journal, Settings};
+use midge_broker::server::Settings as ServerSettings;
 use midge_testkit::{Connect, Event, Packet, Protocol, RawClient};
 use tempfile::TempDir;
 
@@ -31,11 +33,20 @@ fn come(server: &Running, id: &str) -> Result<(RawClient, bool)> {
     }
 }
 
+fn loops(loops: u8) -> ServerSettings {
+    ServerSettings { loops, ..ServerSettings::default() }
+}
+
+fn size(directory: &Path) -> Result<u64> {
+    let sizes = std::fs::read_dir(directory)?.map(|entry| Ok(entry?.metadata()?.len()));
+    sizes.sum()
+}
+
 #[test]
 fn sessions_and_messages_survive_a_crash_and_a_stop() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let (journal, recovered) = Journal::open(dir.path(), &Settings::default())?;
-    let server = Running::with_journal(2, &journal, &recovered.state)?;
+    let server = Running::with_journal(loops(2), &journal, &recovered.state)?;
     let ids = ["a", "b", "c", "d"];
     for id in ids {
         let (mut client, present) = come(&server, id)?;
@@ -51,9 +62,9 @@ fn sessions_and_messages_survive_a_crash_and_a_stop() -> Result<()> {
     server.stop();
     journal.close()?;
     // Another number of loops: sessions find their homes by themselves.
-    for (place, loops) in [(crashed.path(), 3), (dir.path(), 1)] {
+    for (place, number) in [(crashed.path(), 3), (dir.path(), 1)] {
         let (journal, recovered) = Journal::open(place, &Settings::default())?;
-        let server = Running::with_journal(loops, &journal, &recovered.state)?;
+        let server = Running::with_journal(loops(number), &journal, &recovered.state)?;
         for id in ids {
             let (mut client, present) = come(&server, id)?;
             assert!(present, "{id}");
@@ -70,5 +81,32 @@ fn sessions_and_messages_survive_a_crash_and_a_stop() -> Result<()> {
         server.stop();
         journal.close()?;
     }
+    Ok(())
+}
+
+#[test]
+fn what_the_server_says_of_itself_is_never_written_down() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (journal, recovered) = Journal::open(dir.path(), &Settings::default())?;
+    let settings = ServerSettings { sys_interval: Some(Duration::from_millis(20)), ..loops(2) };
+    let server = Running::with_journal(settings, &journal, &recovered.state)?;
+    let mut client = RawClient::connect(server.port(), &Connect::new(Protocol::V5, "watcher"))?;
+    client.publish("kept", b"by a client", 1, true)?;
+    client.subscribe(&[("$SYS/broker/#", 0)])?;
+    let before = size(dir.path())?;
+    // Its own messages change the numbers that it gets.
+    for _ in 0..100 {
+        assert!(client.message(PATIENCE)?.is_some());
+    }
+    // Whatever would have come before is on disk with this.
+    client.publish("kept", b"by a client", 1, true)?;
+    let written = size(dir.path())? - before;
+    assert!(written < 200, "{written} bytes for one message");
+    server.stop();
+    journal.close()?;
+    let (journal, recovered) = Journal::open(dir.path(), &Settings::default())?;
+    let topics: Vec<&str> = recovered.state.retained.keys().map(|topic| &**topic).collect();
+    assert_eq!(topics, ["kept"]);
+    journal.close()?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! * [`decisions`]: what is decided about clients, at once and later, and what the decision rests on.
 //! * [`durability`]: what was acknowledged is there after a crash.
 //! * [`limits`]: what happens at each bound.
+//! * [`memory`]: what happens where memory is short.
 //! * [`sys`]: what the server says of itself.
 //! * [`transports`]: TLS, WebSocket, Unix sockets, and proxies.
 //! * [`users`]: the broker's own mind at the door.
@@ -14,6 +15,7 @@ mod clients;
 mod decisions;
 mod durability;
 mod limits;
+mod memory;
 mod support;
 mod sys;
 mod transports;

@@ -49,9 +49,9 @@ impl Running {
         Ok(Self(Some(Server::start(settings, &beginning, |_, handle| mind(handle))?)))
     }
 
-    /// Starts a server with what a journal has kept.
-    pub(crate) fn with_journal(loops: u8, journal: &Journal, state: &State) -> Result<Self> {
-        let settings = Settings { loops, listeners: vec![local()], ..Settings::default() };
+    /// Starts a server with one plain listener and what a journal has kept.
+    pub(crate) fn with_journal(settings: Settings, journal: &Journal, state: &State) -> Result<Self> {
+        let settings = Settings { listeners: vec![local()], ..settings };
         let beginning = Beginning { state, journal: Some(journal), clock: Clock::start() };
         Ok(Self(Some(Server::start(settings, &beginning, |_, _| Box::new(OpenDoor))?)))
     }

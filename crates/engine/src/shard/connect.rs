@@ -6,8 +6,9 @@ use std::sync::Arc;
 use midge_core::topic::TopicName;
 use midge_mqtt::{Connack, Connect, Properties, Property, PropertyId, ProtocolVersion, QoS, ReasonCode, Will};
 
-use super::time::{Timer, millis};
+use super::time::{CONNECTION, SESSION, Timer, millis};
 use super::{Client, ConnectionId, SessionId, Shard};
+use crate::memory::Share;
 use crate::message::Publication;
 use crate::permission::Turn;
 use crate::record::{Record, WillRecord};
@@ -41,6 +42,11 @@ impl Shard {
         if existing.is_none() && self.sessions.len() >= self.settings.max_sessions.min(1 << 24) {
             self.counters.refused_sessions += 1;
             return Err(ReasonCode::QuotaExceeded);
+        }
+        self.memory.grow(if existing.is_none() { SESSION + CONNECTION } else { 0 });
+        if existing.is_none() && !self.memory.has(Share::Begin) {
+            self.counters.refused_memory += 1;
+            return Err(ReasonCode::ServerBusy);
         }
         let most = connect.properties.maximum_packet_size().map_or(u32::MAX, NonZeroU32::get);
         if most < u32::MAX && self.connack(connecting, false).len() > most as usize {
@@ -105,6 +111,7 @@ impl Shard {
         }
         let (payload, qos, retain) = (will.payload, will.qos, will.retain);
         let message = Publication { topic, properties: &properties, payload, qos, retain, expires: None, stamp: 0 }.to_message();
+        message.charge(&mut self.memory);
         let delay = will.properties.will_delay_interval().unwrap_or(0);
         Ok(WillRecord { message, expiry: will.properties.message_expiry_interval(), delay })
     }

@@ -7,6 +7,7 @@ use midge_mqtt::{PacketId, ProtocolVersion, QoS, SubscriptionId};
 use super::route::Routing;
 use super::{Client, ConnectionId, SessionId, Shard, list};
 use crate::frame::{Forms, Target, TooLarge};
+use crate::memory::Share;
 use crate::message::Shared;
 use crate::permission::Turn;
 use crate::record::{Order, Record, SessionKey};
@@ -79,6 +80,10 @@ impl Shard {
             self.counters.dropped_slow += 1;
             return;
         }
+        if waiting > 0 && !self.memory.has(Share::Begin) {
+            self.counters.dropped_memory += 1;
+            return;
+        }
         let letter = Letter { message: routing.message, topic_hash: routing.topic_hash, remaining: routing.remaining };
         let stamp = Stamp { qos: to.qos, packet_id: None, dup: false, retain: to.retain, identifiers: to.identifiers };
         // What is too large for the client counts as sent [MQTT-3.1.2-25].
@@ -104,6 +109,8 @@ impl Shard {
         let limit = self.settings.max_outgoing_bytes;
         let connection = self.connections.get(slot);
         let room = connection.is_some_and(|known| usize::from(known.quota) > flow.inflight.unsent() && known.waiting() < limit);
+        // Who acknowledges what it has is not held up by those who don't.
+        let room = room && (flow.inflight.is_empty() || self.memory.has(Share::Begin));
         let packet_id = if room && flow.queue.is_empty() { flow.inflight.free_id() } else { None };
         let after = key.map_or(0, |key| self.record_queued(key, &pending, packet_id, routing));
         routing.after = routing.after.max(after);
@@ -169,14 +176,18 @@ impl Shard {
         let (messages, bytes, when_full) = (settings.max_queued_messages, settings.max_queued_bytes, settings.when_full);
         // A patient sender goes on only once the queue is empty: what it brings at once is little.
         let (messages, bytes) = if to.patient { (usize::MAX, usize::MAX) } else { (messages, bytes) };
-        let room = Room { messages, bytes, when_full };
         let key = known.key;
         let flow = known.flow.get_or_insert_default();
+        // Where memory is short, a queue may change but not grow.
+        let short = !self.memory.has(Share::Keep);
+        let (messages, bytes) =
+            if short { (messages.min(flow.queue.len()), bytes.min(flow.queue.bytes())) } else { (messages, bytes) };
+        let room = Room { messages, bytes, when_full };
         self.counters.queued_messages -= flow.queue.len();
         self.counters.queued_bytes -= flow.queue.bytes();
         let mut last_dropped = None;
         flow.queue.push(pending, room, |dropped| {
-            self.counters.dropped_full += 1;
+            *(if short { &mut self.counters.dropped_memory } else { &mut self.counters.dropped_full }) += 1;
             last_dropped = Some(dropped.order);
             if let Some(key) = key {
                 self.emitter.emit(Record::Done { session: key, order: dropped.order });
@@ -184,6 +195,7 @@ impl Shard {
         });
         self.counters.queued_messages += flow.queue.len();
         self.counters.queued_bytes += flow.queue.bytes();
+        self.memory.grow(size_of::<Pending>());
         last_dropped
     }
 
@@ -211,12 +223,14 @@ impl Shard {
             alias,
             max_packet: connection.max_packet,
         };
+        let capacity = outgoing.capacity();
         let mut written = forms.write(letter.message, letter.remaining, &target, outgoing);
         if let (Err(TooLarge), Some((aliases, alias))) = (written, connection.aliases.as_mut().zip(alias)) {
             // It may fit without the alias, which nobody asked for.
             aliases.unassign(alias);
             written = forms.write(letter.message, letter.remaining, &Target { alias: None, ..target }, outgoing);
         }
+        self.memory.grow_buffer(outgoing.capacity() - capacity);
         match written {
             Ok(()) => {
                 self.counters.sent += 1;

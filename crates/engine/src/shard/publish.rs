@@ -26,6 +26,8 @@ pub struct Published {
 
 impl Shard {
     /// Publishes a message of the server's own, asking nobody; its stamp is not looked at.
+    ///
+    /// What it retains below `$SYS/` is not recorded: the server makes it anew.
     pub fn publish(&mut self, publication: Publication<'_>, turn: &Turn<'_>) -> Published {
         let routed = self.route(publication, None, false, Then::Session(super::NONE), turn);
         Published {

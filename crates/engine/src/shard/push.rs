@@ -69,7 +69,9 @@ impl Shard {
     /// Nobody is asked whether it may be published. To subscribers it is an ordinary message; others get it without RETAIN.
     /// To be called on one loop of the server: pushes of one loop keep their order.
     pub fn push(&mut self, token: u64, publication: Publication<'_>, audience: Audience, turn: &Turn<'_>) {
-        self.line_up(publication.to_message(), Arc::new(audience), Stage::Begin { token }, turn);
+        let message = publication.to_message();
+        message.charge(&mut self.memory);
+        self.line_up(message, Arc::new(audience), Stage::Begin { token }, turn);
     }
 
     /// Takes a push from the loop that it began on.

@@ -67,6 +67,7 @@ impl Shard {
         let mut flow = Box::new(Flow { last_order: state.queue.keys().next_back().copied().unwrap_or(0), ..Flow::default() });
         for (&order, queued) in &state.queue {
             let pending = queued.message.and_then(|key| messages.find(key)).map(|message| pending(order, queued, message));
+            pending.iter().for_each(|pending| pending.message.charge(&mut self.memory));
             match (queued.packet_id, pending) {
                 (Some(id), pending) => flow.inflight.restore(id, order, pending),
                 (None, Some(pending)) => flow.queue.restore(pending),

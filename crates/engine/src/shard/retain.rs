@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::Shard;
 use super::deliver::Addressed;
 use super::publish::delivered_qos;
+use super::route::is_of_server;
 use crate::exchange::{Kept, kept_bytes};
 use crate::hash::HashedTopic;
+use crate::memory::Share;
 use crate::message::{Message, Shared};
 use crate::permission::Turn;
 use crate::record::Record;
@@ -17,13 +19,15 @@ use crate::tree::SubscriptionOptions;
 impl Shard {
     /// Keeps a message as the retained one of its topic, or clears that by an empty payload [MQTT-3.3.1-5] [MQTT-3.3.1-6].
     ///
-    /// One that is older than what is there changes nothing. Returns the record to wait for; only the loop that the message came to emits one.
-    pub(super) fn retain(&mut self, message: &Shared<'_>, own: bool, turn: &Turn<'_>) -> u64 {
+    /// One that is older than what is there changes nothing. Returns the record to wait for; only the loop that the message came to emits one, where it `lasts` beyond a restart.
+    pub(super) fn retain(&mut self, message: &Shared<'_>, lasts: bool, turn: &Turn<'_>) -> u64 {
         let view = message.view();
         let now = turn.monotonic();
-        if self.retained.find(view.topic, now).is_some_and(|kept| kept.value.stamp >= view.stamp) {
+        let old = self.retained.find(view.topic, now);
+        if old.is_some_and(|kept| kept.value.stamp >= view.stamp) {
             return 0;
         }
+        let old_bytes = old.map(|kept| kept.bytes);
         let clears = view.payload.is_empty();
         let (stamp, mut content) = (view.stamp, (!clears).then(|| message.message()));
         if clears && self.place.loops == 1 {
@@ -33,7 +37,11 @@ impl Shard {
             // That a topic was cleared is remembered until no older message can come from another loop.
             let expires = if clears { Some(now + self.settings.tombstone) } else { view.expires };
             let kept = retained::Message { value: Kept { stamp, message: content.clone() }, bytes, expires };
-            if self.retained.set(view.topic, kept, now).is_err() {
+            // What the server says of itself is little, and worth most where something is short.
+            let grows = !clears && old_bytes.is_none_or(|old| bytes > old) && !is_of_server(view.topic);
+            let short = grows && !self.memory.has(Share::Keep);
+            self.counters.dropped_memory += u64::from(short && lasts);
+            if short || self.retained.set(view.topic, kept, now).is_err() {
                 // What there is no room for still replaces what was there: nothing is better than what is no longer true.
                 let replaced = self.retained.clear(view.topic, now).is_some();
                 content = None;
@@ -42,7 +50,7 @@ impl Shard {
                 }
             }
         }
-        if !own {
+        if !lasts {
             return 0;
         }
         let seconds = view.remaining(now).map(u64::from);
@@ -54,6 +62,7 @@ impl Shard {
     /// Keeps a retained message from before a restart.
     pub(super) fn restore_retained(&mut self, message: &Arc<Message>, stamp: u64, expires: Option<Duration>, now: Duration) {
         self.stamps.saw(stamp);
+        message.charge(&mut self.memory);
         let topic = message.view().topic;
         let kept = Kept { stamp, message: Some(Arc::clone(message)) };
         let kept = retained::Message { value: kept, bytes: kept_bytes(message, topic), expires };

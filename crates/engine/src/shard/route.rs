@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use midge_core::push::Audience;
+use midge_core::topic::TopicName;
 use midge_mqtt::{QoS, SubscriptionId};
 
 use super::commit::{Awaiting, Then};
@@ -83,7 +84,9 @@ impl Shard {
         let topic = HashedTopic::new(&key, publication.topic);
         let mut routing = self.routing(&message, &topic, wants_reply, turn);
         if publication.retain {
-            routing.after = self.retain(&message, true, turn);
+            // What the server says of itself it says anew after a restart: each change on disk would only wear it.
+            let lasts = publisher.is_some() || matches!(then, Then::Pushed(..)) || !is_of_server(publication.topic);
+            routing.after = self.retain(&message, lasts, turn);
         }
         let mut other_loops = 0;
         for event_loop in 0..self.place.loops {
@@ -156,7 +159,10 @@ impl Shard {
 
     /// Gives the buffers of a routing back.
     pub(super) fn finish(&mut self, routing: Routing<'_, '_>) -> Handed {
-        let Routing { forms, after, awaiting, deliveries, queued, elsewhere, .. } = routing;
+        let Routing { message, forms, after, awaiting, deliveries, queued, elsewhere, .. } = routing;
+        if let Some(message) = message.stored() {
+            message.charge(&mut self.memory);
+        }
         self.scratch.forms = Some(forms);
         let reach = Reach { delivered: deliveries.saturating_sub(queued + elsewhere), queued };
         Handed { after, awaiting, deliveries, queued, reach }
@@ -324,4 +330,9 @@ impl Shard {
             self.settle(awaiting, after, Then::Reply(reply, reach), turn);
         }
     }
+}
+
+/// Returns whether a topic is the server's own, as those that say how it is.
+pub(super) fn is_of_server(topic: TopicName<'_>) -> bool {
+    topic.as_str().starts_with("$SYS/")
 }

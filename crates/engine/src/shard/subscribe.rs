@@ -10,12 +10,16 @@ use midge_mqtt::{
 use super::commit::{Awaiting, Then};
 use super::{SessionId, Shard};
 use crate::exchange::ToLoop;
+use crate::memory::Share;
 use crate::permission::Turn;
 use crate::record::Record;
-use crate::retained::Cursor;
+use crate::retained::{Cursor, Progress};
 use crate::session::held::HeldPacket;
 use crate::session::{Membership, Walk};
 use crate::tree::{Change, SubscriptionFilter, SubscriptionOptions};
+
+/// What a subscription takes beside its filter, in bytes.
+pub(super) const SUBSCRIPTION: usize = 140;
 
 impl Shard {
     /// Subscribes a session on the server's own account, asking no permission; shared filters included.
@@ -145,14 +149,16 @@ impl Shard {
         }
         let qos = subscription.qos.min(self.settings.max_qos);
         let options = options(subscription, qos, identifier);
+        self.memory.grow(subscription.filter.len() + SUBSCRIPTION);
         let old = match filter.share_name() {
             Some(_) => self.join_group(session, subscription.filter, filter, options, awaiting),
             None => self.tree.subscribe(filter, self.subscriber(session), options),
         };
-        if old.is_none() && self.count_subscriptions(session) > self.settings.max_subscriptions {
+        let short = !self.memory.has(Share::Begin);
+        if old.is_none() && (short || self.count_subscriptions(session) > self.settings.max_subscriptions) {
             let mut unasked = self.awaiting(false);
             self.leave(session, subscription.filter, filter, &mut unasked);
-            self.counters.refused_subscriptions += 1;
+            *(if short { &mut self.counters.refused_memory } else { &mut self.counters.refused_subscriptions }) += 1;
             return ReasonCode::QuotaExceeded;
         }
         let mut after = 0;
@@ -166,8 +172,12 @@ impl Shard {
             RetainHandling::SendIfNew => old.is_none(), // [MQTT-3.3.1-10]
             RetainHandling::DontSend => false,          // [MQTT-3.3.1-11]
         };
+        if old.is_some() {
+            // One that is still under way would find the same messages once more.
+            self.end_walk(session, subscription.filter);
+        }
         // Shared subscriptions get no retained messages, section 4.8.2.
-        if send_retained && filter.share_name().is_none() && self.retained.counters().messages > 0 {
+        if send_retained && filter.share_name().is_none() && self.may_find(filter, turn) {
             self.begin_walk(session, filter, options, after);
         }
         ReasonCode::granted(qos)
@@ -195,14 +205,28 @@ impl Shard {
         Ok(())
     }
 
+    /// Returns whether a filter may match a retained message.
+    ///
+    /// Most match none, and to see that at once costs less than to remember to look.
+    fn may_find(&self, filter: SubscriptionFilter<'_>, turn: &Turn<'_>) -> bool {
+        /// Topics looked at: what a filter of literal levels with a `+` or two needs.
+        const VISITED: usize = 8;
+        let mut any = false;
+        let progress = Cursor::new(filter.filter()).next_batch(&self.retained, VISITED, turn.monotonic(), |_, _| any = true);
+        any || progress == Progress::More
+    }
+
+    fn end_walk(&mut self, session: u32, filter: &str) {
+        if let Some(flow) = self.sessions.get_mut(session).and_then(|known| known.flow.as_mut()) {
+            flow.walks.retain(|walk| *walk.filter != *filter);
+        }
+    }
+
     fn begin_walk(&mut self, session: u32, filter: SubscriptionFilter<'_>, options: SubscriptionOptions, after: u64) {
         let Some(known) = self.sessions.get_mut(session) else { return };
         let slot = known.connection;
         let (text, cursor) = (filter.filter().as_str(), Cursor::new(filter.filter()));
-        let walks = &mut known.flow().walks;
-        // One that is still under way would find the same messages once more.
-        walks.retain(|walk| *walk.filter != *text);
-        walks.push_back(Walk { filter: text.into(), cursor, options, after });
+        known.flow().walks.push_back(Walk { filter: text.into(), cursor, options, after });
         self.list_walk(slot);
     }
 
@@ -256,14 +280,12 @@ impl Shard {
 
     fn leave(&mut self, session: u32, text: &str, filter: SubscriptionFilter<'_>, awaiting: &mut Awaiting) -> bool {
         let subscriber = self.subscriber(session);
-        let flow = self.sessions.get_mut(session).and_then(|known| known.flow.as_mut());
         if filter.share_name().is_none() {
-            if let Some(flow) = flow {
-                // Nothing new is to come because of it [MQTT-3.10.4-2].
-                flow.walks.retain(|walk| *walk.filter != *text);
-            }
+            // Nothing new is to come because of it [MQTT-3.10.4-2].
+            self.end_walk(session, text);
             return self.tree.unsubscribe(filter, subscriber);
         }
+        let flow = self.sessions.get_mut(session).and_then(|known| known.flow.as_mut());
         let Some(flow) = flow else { return false };
         let Some(Membership { home, .. }) = flow.shared.remove(text) else { return false };
         if home == self.place.event_loop {

@@ -5,13 +5,21 @@ use std::time::Duration;
 use midge_mqtt::ReasonCode;
 
 use super::Shard;
+use super::subscribe::SUBSCRIPTION;
 use crate::permission::Turn;
+use crate::session::Pending;
 
 /// Expired retained messages that are dropped in one call.
 const EXPIRED_AT_ONCE: usize = 256;
 
 /// Sessions that get their next retained messages in one call: about a millisecond, however many wait.
 const WALKS_AT_ONCE: usize = 64;
+
+/// What a session takes with its client identifier, in bytes.
+pub(super) const SESSION: usize = 256;
+
+/// What a connection takes with its socket, in bytes.
+pub(super) const CONNECTION: usize = 384;
 
 /// What a timer is for; generations tell what it was set for from what is there now.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +38,8 @@ impl Shard {
     ///
     /// To be called once in each turn of the loop. The first call after [`Shard::restore`] passes on what sessions left behind that had ended.
     pub fn advance(&mut self, turn: &Turn<'_>) {
+        let held = self.held();
+        self.memory.begin_turn(held);
         if !self.leftovers.is_empty() {
             self.pass_on_leftovers(turn);
         }
@@ -49,6 +59,17 @@ impl Shard {
             let session = connection.session;
             self.walk(session, turn);
         }
+    }
+
+    /// Returns about how much memory there is in use beside messages and buffers, in bytes.
+    fn held(&self) -> usize {
+        /// A retained message beside its topic, for each loop.
+        const RETAINED: usize = 144;
+        let (tree, retained) = (self.tree.counters(), self.retained.counters());
+        let sessions = self.sessions.len() * SESSION + self.counters.connections * CONNECTION;
+        let queued = self.counters.queued_messages * size_of::<Pending>();
+        let subscriptions = tree.subscriptions * SUBSCRIPTION + tree.filter_bytes;
+        sessions + queued + subscriptions + retained.messages * RETAINED + retained.topic_bytes
     }
 
     /// Returns when [`Shard::advance`] is to be called at the latest, on the monotonic clock; `None` where only an input can change anything.

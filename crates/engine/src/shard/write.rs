@@ -49,12 +49,12 @@ impl Shard {
         let was_full = outgoing.len() >= limit / 2;
         outgoing.consume(bytes);
         let left = outgoing.len();
+        let session = known.session;
         if left == 0
             && let Some(empty) = known.outgoing.take()
         {
-            self.spare.put(empty, self.settings.spare_bytes);
+            self.put_aside(empty);
         }
-        let session = known.session;
         if was_full && left < limit / 2 && session != NONE {
             self.pump(session, turn);
         }
@@ -76,8 +76,9 @@ impl Shard {
     pub(super) fn write_own(&mut self, slot: u32, write: impl FnOnce(ProtocolVersion, &mut Vec<u8>)) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let out = connection.outgoing.get_or_insert_with(|| self.spare.take()).own();
-        let start = out.len();
+        let (start, capacity) = (out.len(), out.capacity());
         write(connection.version, out);
+        self.memory.grow_buffer(out.capacity() - capacity);
         if out.len() - start > connection.max_packet as usize {
             out.truncate(start);
             self.counters.too_large += 1;
@@ -85,6 +86,14 @@ impl Shard {
         }
         self.counters.answers += 1;
         list(connection, slot, &mut self.ready, self.emitter.committed());
+    }
+
+    /// Keeps a buffer for another connection, or gives its memory back.
+    pub(super) fn put_aside(&mut self, buffer: Box<Outgoing>) {
+        let capacity = buffer.capacity();
+        if !self.spare.put(buffer, self.settings.spare_bytes) {
+            self.memory.buffers -= capacity;
+        }
     }
 }
 
@@ -103,11 +112,14 @@ impl Spare {
         buffer
     }
 
-    pub(super) fn put(&mut self, mut buffer: Box<Outgoing>, limit: usize) {
-        buffer.clear();
-        if self.bytes + buffer.capacity() <= limit {
+    /// Keeps a buffer, unless there are enough; returns whether it did.
+    fn put(&mut self, mut buffer: Box<Outgoing>, limit: usize) -> bool {
+        let fits = self.bytes + buffer.capacity() <= limit;
+        if fits {
+            buffer.clear();
             self.bytes += buffer.capacity();
             self.buffers.push(buffer);
         }
+        fits
     }
 }

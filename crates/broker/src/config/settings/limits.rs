@@ -10,6 +10,21 @@ use super::{Draft, SWITCH};
 
 pub(super) const CONNECTIONS: &[Setting<Draft>] = &[
     Setting::<Draft>::new(
+        "memory_max",
+        "half of the memory of the machine, or of the control group",
+        "a size from 1 MiB to 1024 GiB, or none",
+        "Bytes that clients may take together: partial packets, output, queued and retained messages, sessions and subscriptions. \
+         Beyond six eighths, what is new is neither queued nor retained; beyond seven, new sessions are refused with 0x89 (server busy), \
+         subscriptions with 0x97 (quota exceeded), and clients that don't read get nothing more; \
+         at the bound, or a quarter of it for partial packets, whoever has the largest is closed with 0x97.",
+        |s, v| {
+            let bound = v.unless_none(|v| v.size(1 << 20, 1 << 40))?;
+            s.engine.memory_max = bound.unwrap_or(usize::MAX);
+            Ok(())
+        },
+    )
+    .in_words(),
+    Setting::<Draft>::new(
         "max_connections",
         "1000000",
         "a number from 1 to 10000000",
