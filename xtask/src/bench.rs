@@ -7,6 +7,7 @@
 
 mod calls;
 mod goals;
+mod host;
 mod memory;
 mod options;
 mod peers;
@@ -46,7 +47,7 @@ struct Run {
 /// # Errors
 /// Programs that can't be built, wrong arguments.
 pub(crate) fn run(words: &[&str]) -> Result<bool> {
-    let keys: Vec<&str> = rows::all().map(|row| row.key).collect();
+    let keys: Vec<&str> = rows::all().map(|row| row.key).chain([host::KEY]).collect();
     let known: Vec<&str> = peers::all(&[]).0.iter().map(|peer| peer.key).collect();
     let options = Options::read(words, &keys, &known)?;
     let (peers, absent) = peers::all(&setup::brokers()?);
@@ -55,8 +56,10 @@ pub(crate) fn run(words: &[&str]) -> Result<bool> {
     let mut run = Run { options, peers, absent, samples: Samples::default(), failed: BTreeMap::new() };
     run.peers.retain(|peer| run.options.has_peer(peer.key));
     let began = Instant::now();
+    run.build_plugin();
     for round in 1..=run.options.rounds {
         run.round(round);
+        run.plugin(round);
     }
     run.count();
     eprintln!("measured for {} s", began.elapsed().as_secs());
@@ -80,6 +83,28 @@ impl Run {
                     Err(error) => _ = self.failed.insert((row.key, peer.name), told(&error)),
                 }
             }
+        }
+    }
+
+    fn build_plugin(&mut self) {
+        if self.options.has_row(host::KEY)
+            && let Err(error) = host::build()
+        {
+            self.failed.insert((host::KEY, host::TITLE), told(&error));
+        }
+    }
+
+    /// Has a round of the plugin inside the Mosquittos.
+    fn plugin(&mut self, round: usize) {
+        if !self.options.has_row(host::KEY) || self.failed.contains_key(&(host::KEY, host::TITLE)) {
+            return;
+        }
+        eprintln!("round {round} of {}: {}", self.options.rounds, host::TITLE);
+        match host::round() {
+            Ok(cells) => {
+                cells.iter().for_each(|(load, guard, percent)| self.samples.add(host::KEY, load, guard, round, *percent));
+            }
+            Err(error) => _ = self.failed.insert((host::KEY, host::TITLE), told(&error)),
         }
     }
 

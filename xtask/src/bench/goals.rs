@@ -2,6 +2,7 @@
 //!
 //! Both compare quotients with a reference of the same run where a figure depends on the machine.
 
+use super::host;
 use super::peers::{EVERYTHING, MIDGE};
 use super::rows::{self, Goal, MOSQUITTO, Row};
 use super::samples::{Results, Samples, Spread};
@@ -97,18 +98,26 @@ pub(super) fn worsened(before: &Results, after: &Results) -> Vec<String> {
     for (row, peers) in after {
         for (figure, now) in peers.get(MIDGE).into_iter().flatten() {
             let relative = RELATIVE.iter().any(|name| figure.strip_prefix(name).is_some_and(|rest| rest.starts_with(" / ")));
-            if !relative && !["bytes", "calls"].contains(&figure.as_str()) {
-                continue;
-            }
-            let Some(then) = before.get(row).and_then(|peers| peers.get(MIDGE)?.get(figure)) else { continue };
-            let change = if figure.starts_with("rate") { then.median - now.median } else { now.median - then.median };
-            let noise = then.width().max(now.width()).max(then.median.abs() * LEAST_NOISE);
-            if change > noise {
-                worse.push(format!("{row}: {figure} was {:.3}, is {:.3}, the noise is {noise:.3}", then.median, now.median));
+            if relative || ["bytes", "calls"].contains(&figure.as_str()) {
+                let then = before.get(row).and_then(|peers| peers.get(MIDGE)?.get(figure));
+                worse.extend(then.and_then(|then| judge(&format!("{row}: {figure}"), then, now, then.median.abs() * LEAST_NOISE)));
             }
         }
     }
+    for (load, guards) in after.get(host::KEY).into_iter().flatten() {
+        let then = before.get(host::KEY).and_then(|loads| loads.get(load)?.get(host::PLUGIN));
+        if let (Some(then), Some(now)) = (then, guards.get(host::PLUGIN)) {
+            worse.extend(judge(&format!("plugin in {load}"), then, now, host::LEAST_NOISE));
+        }
+    }
     worse
+}
+
+/// Tells of a figure that became worse by more than noise, which is at least `least`.
+fn judge(name: &str, then: &Spread, now: &Spread, least: f64) -> Option<String> {
+    let change = if name.contains(": rate") { then.median - now.median } else { now.median - then.median };
+    let noise = then.width().max(now.width()).max(least);
+    (change > noise).then(|| format!("{name} was {:.3}, is {:.3}, the noise is {noise:.3}", then.median, now.median))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::rows::{self, Row};
 use super::samples::{Results, Spread};
-use super::{Run, goals, picture};
+use super::{Run, goals, host, picture};
 use crate::shell;
 
 /// Each figure: its key, how it is headed, and its decimals.
@@ -38,6 +38,9 @@ pub(super) fn write(folder: &Path, run: &Run, results: &Results) -> Result<()> {
     goals_table(run, results, &mut text);
     for row in rows::all().filter(|row| run.options.has_row(row.key)) {
         table(run, row, results, &mut text);
+    }
+    if run.options.has_row(host::KEY) {
+        plugin(run, results, &mut text);
     }
     configurations(run, &mut text);
     std::fs::write(folder.join("broker.md"), text)?;
@@ -72,15 +75,16 @@ fn goals_table(run: &Run, results: &Results, text: &mut String) {
         "\n## Goals\n\nA goal that depends on the machine was set beside a reference; here it is the same part of what the reference has in this run, \
          round by round.\n\n| row | goal | here | Midge | |\n|---|---|---|---:|---|\n",
     );
-    for row in rows::all().filter(|row| run.options.has_row(row.key)) {
-        for verdict in goals::verdicts(row, results) {
+    let rows = rows::all().filter(|row| run.options.has_row(row.key)).map(|row| (row.title, goals::verdicts(row, results)));
+    for (title, verdicts) in rows.chain([(host::TITLE, host::verdicts(results))]) {
+        for verdict in verdicts {
             let found = verdict.found.as_ref().map_or("not measured".to_owned(), |found| cell(found, 3));
             let word = match (&verdict.found, verdict.reached) {
                 (None, _) => "unknown",
                 (_, true) => "reached",
                 (_, false) => "**missed**",
             };
-            let _ = writeln!(text, "| {} | {} | {} | {found} | {word} |", row.title, verdict.goal, verdict.formula);
+            let _ = writeln!(text, "| {title} | {} | {} | {found} | {word} |", verdict.goal, verdict.formula);
         }
     }
 }
@@ -97,7 +101,29 @@ fn table(run: &Run, row: &Row, results: &Results, text: &mut String) {
             shown.iter().map(|(key, _, decimals)| figures.get(*key).map_or(String::new(), |spread| cell(spread, *decimals)));
         let _ = writeln!(text, "| {} | {} |", peer.name, cells.collect::<Vec<_>>().join(" | "));
     }
-    let failed: Vec<_> = run.failed.iter().filter(|((key, _), _)| *key == row.key).collect();
+    failures(run, row.key, text);
+}
+
+fn plugin(run: &Run, results: &Results, text: &mut String) {
+    let columns = host::columns(results);
+    let _ = writeln!(
+        text,
+        "\n## {}\n\n`--only {}`; CPU of Mosquitto for each delivered message, over the same Mosquitto without access control in the same round, \
+         by `cargo bench -p midge-plugin --bench host_cost`.\n\n| | {} |\n|---|{}",
+        host::TITLE,
+        host::KEY,
+        columns.join(" | "),
+        "---:|".repeat(columns.len())
+    );
+    for (load, guards) in results.get(host::KEY).into_iter().flatten() {
+        let cells = columns.iter().map(|name| guards.get(*name).map_or(String::new(), |spread| cell(spread, 1)));
+        let _ = writeln!(text, "| {load} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+    failures(run, host::KEY, text);
+}
+
+fn failures(run: &Run, row: &str, text: &mut String) {
+    let failed: Vec<_> = run.failed.iter().filter(|((key, _), _)| *key == row).collect();
     if !failed.is_empty() {
         text.push('\n');
         failed.iter().for_each(|((_, peer), why)| _ = writeln!(text, "* {peer}: {why}"));
