@@ -26,11 +26,11 @@ pub(super) fn bytes_per_socket(running: &Running) -> Result<Option<f64>> {
     Ok(Some((after - before) / (2.0 * f64::from(CONNECTIONS))))
 }
 
-/// Connects with MQTT 3.1.1, a clean session and no keep-alive.
+/// Connects with MQTT 3.1.1, a clean session and a minute of keep-alive, which rumqttd insists on.
 fn connect(running: &Running, number: u16) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(running.address())?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let mut packet = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x00\x00\x05".to_vec();
+    let mut packet = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x3c\x00\x05".to_vec();
     write!(packet, "{number:05}")?;
     stream.write_all(&packet)?;
     let mut answer = [0; 4];
