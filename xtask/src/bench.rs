@@ -1,118 +1,156 @@
 //! `cargo xtask bench`: Midge beside its peers, in turns.
 //!
-//! Each broker is pinned to one core and the load to another; in each round every broker has every scenario once, so that
+//! Each broker is pinned to one core and the load to another; in each round every broker has every row once, so that
 //! what disturbs the machine disturbs all. Figures are medians of the rounds, with the least and the greatest.
-//! What is kept is `docs/benchmarks/`; a figure of Midge that is worse than the kept one by more than the spread of both
-//! fails the command, and then nothing is kept.
+//! A whole run is kept in `docs/benchmarks/`; a figure of Midge that is worse than the kept one by more than the spread
+//! of both fails the command, and then nothing is kept. A part of a run is left in `target/bench/`.
 
+mod calls;
+mod goals;
+mod host;
+mod memory;
+mod options;
 mod peers;
+mod picture;
+mod rows;
+mod samples;
 mod tables;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
-use crate::shell;
+use crate::{setup, shell};
+use options::Options;
 use peers::Peer;
+use rows::Row;
+use samples::{Results, Samples, Spread};
 
-/// Where the broker runs, and where the load.
-const CORES: [&str; 2] = ["0", "1"];
-/// What is kept of a run, and in how many digits its names are found.
-const FIGURES: [&str; 6] = ["cpu", "rate", "p50", "p99", "p99_9", "bytes"];
+/// The figures of a report that are kept.
+const FIGURES: [&str; 7] = ["cpu", "rate", "p50", "p99", "p99_9", "bytes", "lost"];
 
-/// A scenario: its name, whether the bare forwarder can do it, and the words of `midge bench`.
-pub(super) struct Scenario(pub(super) &'static str, bool, &'static [&'static str]);
-
-const SCENARIOS: &[Scenario] = &[
-    Scenario("fan-out 1 to 500, QoS 0, 1 in flight", true, &["fan-out", "--subscribers", "500"]),
-    Scenario("fan-out 1 to 500, QoS 0, 20 in flight", true, &["fan-out", "--subscribers", "500", "--window", "20"]),
-    Scenario("fan-out 1 to 500, QoS 1, 1 in flight", false, &["fan-out", "--subscribers", "500", "--qos", "1"]),
-    Scenario("fan-in 200 to 1, QoS 0, 4 in flight", true, &["fan-in", "--publishers", "200", "--window", "4"]),
-    Scenario("100 pairs, QoS 0, 10 in flight", true, &["pairs", "--clients", "100", "--window", "10"]),
-    Scenario("100 pairs, QoS 1, 10 in flight", false, &["pairs", "--clients", "100", "--window", "10", "--qos", "1"]),
-    Scenario("100 pairs, QoS 1, 5,000 a second", false, &["pairs", "--clients", "100", "--rate", "5000", "--qos", "1"]),
-    Scenario("connect 5,000 clients", true, &["connect", "--clients", "5000"]),
-];
-
-/// The median of several rounds, and the least and the greatest.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) low: f64,
-    pub(super) high: f64,
+/// A run so far.
+struct Run {
+    options: Options,
+    peers: Vec<Peer>,
+    absent: BTreeMap<String, String>,
+    samples: Samples,
+    /// Why a broker could not do a row, after which it isn't asked again.
+    failed: BTreeMap<(&'static str, &'static str), String>,
 }
-
-/// For each scenario, broker and figure.
-pub(super) type Results = BTreeMap<String, BTreeMap<String, BTreeMap<String, Spread>>>;
 
 /// Runs everything; returns whether no figure of Midge became worse.
 ///
 /// # Errors
-/// A broker that can't be started, a load that can't be made, wrong arguments.
+/// Programs that can't be built, wrong arguments.
 pub(crate) fn run(words: &[&str]) -> Result<bool> {
-    let (mut rounds, mut seconds) = (5_usize, 3_u32);
-    for pair in words.chunks(2) {
-        match pair {
-            ["--rounds", number] => rounds = number.parse().context("--rounds N")?,
-            ["--seconds", number] => seconds = number.parse().context("--seconds N")?,
-            _ => bail!("usage: cargo xtask bench [--rounds N] [--seconds N]"),
-        }
-    }
+    let keys: Vec<&str> = rows::all().map(|row| row.key).chain([host::KEY]).collect();
+    let known: Vec<&str> = peers::all(&[]).0.iter().map(|peer| peer.key).collect();
+    let options = Options::read(words, &keys, &known)?;
+    let (peers, absent) = peers::all(&setup::brokers()?);
     shell::run(shell::cargo().args(["build", "--release", "--package", "midge"]))?;
     shell::run(shell::cargo().args(["build", "--release", "--package", "midge-bench", "--example", "floor"]))?;
-    let peers = peers::all();
-    let mut samples: BTreeMap<(String, String, &str), Vec<f64>> = BTreeMap::new();
-    for round in 1..=rounds {
-        for Scenario(name, bare, words) in SCENARIOS {
-            for peer in peers.iter().filter(|peer| *bare || !peer.is_floor()) {
-                eprintln!("round {round} of {rounds}: {name}: {}", peer.name);
-                let report = measure(peer, words, seconds)?;
-                for (figure, value) in figures(&report) {
-                    samples.entry(((*name).to_owned(), peer.name.clone(), figure)).or_default().push(value);
+    let mut run = Run { options, peers, absent, samples: Samples::default(), failed: BTreeMap::new() };
+    run.peers.retain(|peer| run.options.has_peer(peer.key));
+    let began = Instant::now();
+    run.build_plugin();
+    for round in 1..=run.options.rounds {
+        run.round(round);
+        run.plugin(round);
+    }
+    run.count();
+    eprintln!("measured for {} s", began.elapsed().as_secs());
+    run.keep()
+}
+
+impl Run {
+    /// Gives every broker every row once, each round beginning with another broker.
+    fn round(&mut self, round: usize) {
+        for row in rows::TIMED.iter().chain([&rows::KERNEL]).filter(|row| self.options.has_row(row.key)) {
+            for turn in 0..self.peers.len() {
+                let peer = &self.peers[(turn + round) % self.peers.len()];
+                if !peer.does(row)
+                    || self.failed.contains_key(&(row.key, peer.name))
+                    || (peer.is_interpreted() && round > 1 && row.key != rows::KERNEL.key)
+                {
+                    continue;
+                }
+                eprintln!("round {round} of {}: {}: {}", self.options.rounds, row.title, peer.name);
+                match measure(peer, row, self.options.seconds * row.longer) {
+                    Ok(figures) => {
+                        figures.iter().for_each(|(figure, value)| self.samples.add(row.key, peer.name, figure, round, *value));
+                    }
+                    Err(error) => _ = self.failed.insert((row.key, peer.name), told(&error)),
                 }
             }
         }
     }
-    let mut results = Results::new();
-    for ((scenario, peer, figure), values) in samples {
-        results.entry(scenario).or_default().entry(peer).or_default().insert(figure.to_owned(), Spread::of(values));
+
+    fn build_plugin(&mut self) {
+        if self.options.has_row(host::KEY)
+            && let Err(error) = host::build()
+        {
+            self.failed.insert((host::KEY, host::TITLE), told(&error));
+        }
     }
-    for Scenario(name, bare, words) in SCENARIOS.iter().filter(|scenario| scenario.2[0] != "connect") {
-        for peer in peers.iter().filter(|peer| *bare || !peer.is_floor()) {
-            if let Some(calls) = peers::calls_per_message(peer, words)? {
-                let peers = results.entry((*name).to_owned()).or_default();
-                peers
-                    .entry(peer.name.clone())
-                    .or_default()
-                    .insert("calls".to_owned(), Spread { median: calls, low: calls, high: calls });
+
+    /// Has a round of the plugin inside the Mosquittos.
+    fn plugin(&mut self, round: usize) {
+        if !self.options.has_row(host::KEY) || self.failed.contains_key(&(host::KEY, host::TITLE)) {
+            return;
+        }
+        eprintln!("round {round} of {}: {}", self.options.rounds, host::TITLE);
+        match host::round() {
+            Ok(cells) => {
+                cells.iter().for_each(|(load, guard, percent)| self.samples.add(host::KEY, load, guard, round, *percent));
+            }
+            Err(error) => _ = self.failed.insert((host::KEY, host::TITLE), told(&error)),
+        }
+    }
+
+    /// Counts system calls, once.
+    fn count(&mut self) {
+        for (row, messages) in rows::COUNTED.iter().filter(|(row, _)| self.options.has_row(row.key)) {
+            for peer in self.peers.iter().filter(|peer| peer.does(row)) {
+                eprintln!("{}: {}", row.title, peer.name);
+                match calls::per_message(peer, row.words, *messages) {
+                    Ok(calls) => self.samples.add(row.key, peer.name, "calls", 1, calls),
+                    Err(error) => _ = self.failed.insert((row.key, peer.name), told(&error)),
+                }
             }
         }
     }
-    let folder = shell::root().join("docs/benchmarks");
-    let worse = kept(&folder)?.map(|before| worsened(&before, &results)).unwrap_or_default();
-    worse.iter().for_each(|line| eprintln!("worse: {line}"));
-    if worse.is_empty() {
-        let order: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.0).collect();
-        tables::write(&folder, &results, &order, &peers, rounds, seconds)?;
+
+    /// Writes the report, where it is whole beside the last one and only when nothing became worse.
+    fn keep(&self) -> Result<bool> {
+        let results = goals::results(&self.samples);
+        let kept = shell::root().join("docs/benchmarks");
+        let worse = before(&kept)?.map(|before| goals::worsened(&before, &results)).unwrap_or_default();
+        worse.iter().for_each(|line| eprintln!("worse: {line}"));
+        let folder = if worse.is_empty() && self.options.is_whole() { kept } else { shell::target().join("bench") };
+        tables::write(&folder, self, &results)?;
+        println!("{}", folder.join("broker.md").display());
+        Ok(worse.is_empty())
     }
-    Ok(worse.is_empty())
 }
 
-/// Loads a broker that lives as long as this takes; returns what `midge bench --json` says.
-fn measure(peer: &Peer, words: &[&str], seconds: u32) -> Result<Value> {
-    let running = peer.start(&["taskset", "-c", CORES[0]])?;
-    let mut command = Command::new("taskset");
-    command.args(["-c", CORES[1]]).arg(peers::midge()).arg("bench").args(words);
-    command.args([&running.url(), "--mqtt", "3.1.1", "--quiet", "--json", "--pid", &running.pid().to_string()]);
-    command.args(["--duration", &format!("{seconds}s")]);
-    let report: Value = serde_json::from_str(&shell::output(&mut command)?)?;
-    if report["lost"] != 0 || report["duplicated"] != 0 || report["misordered"] != 0 || report["refused"] != 0 {
-        eprintln!("  {}: lost {}, refused {}", peer.name, report["lost"], report["refused"]);
+/// Loads a broker that lives as long as this takes; returns its figures.
+fn measure(peer: &Peer, row: &Row, seconds: u32) -> Result<Vec<(&'static str, f64)>> {
+    let running = peer.start()?;
+    if row.key == rows::KERNEL.key {
+        let bytes = memory::bytes_per_socket(&running)?.context("the kernel doesn't tell: /proc/slabinfo can't be read")?;
+        return Ok(vec![("socket", bytes)]);
     }
-    Ok(report)
+    let mut load = running.load(row.words);
+    load.args(["--pid", &running.pid().to_string(), "--warmup", "1s", "--duration", &format!("{seconds}s")]);
+    let report: Value = serde_json::from_str(&shell::output(&mut load)?)?;
+    let figures = figures(&report);
+    ensure!(report["refused"] == 0 && report["unanswered"] == 0, "{} clients refused", report["refused"]);
+    ensure!(figures.iter().any(|(figure, value)| *figure == "cpu" && *value > 0.0), "nothing came");
+    Ok(figures)
 }
 
 /// Returns the figures of a report that are kept.
@@ -121,86 +159,36 @@ fn figures(report: &Value) -> Vec<(&'static str, f64)> {
     let value = |figure: &str| match figure {
         "cpu" => report["broker"]["cpu_seconds_per_million"].as_f64(),
         "rate" => report["rate"].as_f64(),
+        "lost" => report["lost"].as_f64().filter(|lost| *lost > 0.0),
         "bytes" => report["broker"]["bytes_per_client"].as_f64().filter(|_| connects),
         latency => report["latency"][latency].as_f64(),
     };
-    FIGURES.iter().filter_map(|figure| Some((*figure, value(figure)?))).collect()
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |place: usize| values.get(place).copied().unwrap_or(0.0);
-        Self { median: at(values.len() / 2), low: at(0), high: at(values.len().saturating_sub(1)) }
-    }
-
-    fn width(&self) -> f64 {
-        self.high - self.low
-    }
-
-    fn json(self) -> Value {
-        json!([self.median, self.low, self.high])
-    }
-
-    fn read(value: &Value) -> Option<Self> {
-        Some(Self { median: value[0].as_f64()?, low: value[1].as_f64()?, high: value[2].as_f64()? })
-    }
+    let mut figures: Vec<_> = FIGURES.iter().filter_map(|figure| Some((*figure, value(figure)?))).collect();
+    let cpu = figures.iter().find(|(figure, value)| *figure == "cpu" && *value > 0.0).map(|(_, cpu)| 1e6 / cpu);
+    figures.extend(cpu.map(|rate| ("per_cpu", rate)));
+    figures
 }
 
 /// Returns the results that the last run has left.
-fn kept(folder: &Path) -> Result<Option<Results>> {
+fn before(folder: &Path) -> Result<Option<Results>> {
     let file = folder.join("broker.json");
     let Ok(text) = std::fs::read_to_string(&file) else { return Ok(None) };
     let value: Value = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
     let mut results = Results::new();
-    for (scenario, peers) in value.as_object().into_iter().flatten() {
+    for (row, peers) in value["rows"].as_object().into_iter().flatten() {
         for (peer, figures) in peers.as_object().into_iter().flatten() {
             for (figure, spread) in figures.as_object().into_iter().flatten() {
                 let spread = Spread::read(spread).context("a figure is median, least and greatest")?;
-                results.entry(scenario.clone()).or_default().entry(peer.clone()).or_default().insert(figure.clone(), spread);
+                results.entry(row.clone()).or_default().entry(peer.clone()).or_default().insert(figure.clone(), spread);
             }
         }
     }
     Ok(Some(results))
 }
 
-/// Names the figures of Midge that are worse than before by more than what the rounds of either run differ.
-fn worsened(before: &Results, after: &Results) -> Vec<String> {
-    let mut worse = Vec::new();
-    for (scenario, peers) in after {
-        for (figure, now) in peers.get(peers::MIDGE).into_iter().flatten() {
-            let Some(then) = before.get(scenario).and_then(|peers| peers.get(peers::MIDGE)?.get(figure)) else { continue };
-            let change = if figure == "rate" { then.median - now.median } else { now.median - then.median };
-            let noise = then.width().max(now.width()).max(then.median.abs() * 0.02);
-            if change > noise {
-                worse.push(format!("{scenario}: {figure} was {:.2}, is {:.2}, the noise is {noise:.2}", then.median, now.median));
-            }
-        }
-    }
-    worse
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_more_than_the_noise_is_worse() {
-        let of = |figure: &str, values: &[f64]| {
-            let spread = Spread::of(values.to_vec());
-            let figures = BTreeMap::from([(figure.to_owned(), spread)]);
-            Results::from([("s".to_owned(), BTreeMap::from([(peers::MIDGE.to_owned(), figures)]))])
-        };
-        for (figure, before, after, worse) in [
-            ("cpu", [9.0, 10.0, 11.0], [11.0, 11.9, 12.0], 0),
-            ("cpu", [9.0, 10.0, 11.0], [12.0, 12.5, 13.0], 1),
-            ("cpu", [10.0, 10.0, 10.0], [10.1, 10.1, 10.1], 0),
-            ("cpu", [9.0, 10.0, 11.0], [1.0, 2.0, 3.0], 0),
-            ("rate", [9.0, 10.0, 11.0], [12.0, 12.5, 13.0], 0),
-            ("rate", [9.0, 10.0, 11.0], [5.0, 6.0, 7.0], 1),
-        ] {
-            assert_eq!(worsened(&of(figure, &before), &of(figure, &after)).len(), worse, "{figure} {before:?} {after:?}");
-        }
-        assert_eq!(worsened(&Results::new(), &of("cpu", &[1.0])), Vec::<String>::new());
-    }
+/// Shows an error and returns its last line, which is where tools say what was wrong.
+fn told(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    eprintln!("  {text}");
+    text.lines().last().unwrap_or_default().trim().to_owned()
 }

@@ -19,6 +19,7 @@ usage: cargo xtask COMMAND
   tidy            edges between crates, file headers, unsafe, paths, symbols
   plugin          builds dist/midge.so and dist/bin/midge, and says how to load the plugin
   bench           Midge beside its peers on this machine, into docs/benchmarks; [--rounds N] [--seconds N]
+                  [--only ROW,ROW] [--peers A,B]; a wrong name shows all
   setup           fetches the servers and clients the tests run against
 ";
 

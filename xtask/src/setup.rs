@@ -6,6 +6,7 @@
 //! Nothing is installed into the system but tools to build, and the Docker engine that the test of the compose file starts.
 
 mod apt;
+mod brokers;
 mod host;
 mod images;
 mod suite;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use suite::{Server, Suite};
 
+pub(crate) use brokers::brokers;
 pub(crate) use host::build_tools;
 
 /// Raised when what a complete part contains changes, so that older ones are made again.

@@ -1,0 +1,102 @@
+//! What the plugin costs the Mosquitto that loads it.
+//!
+//! The bench `host_cost` of the plugin measures one round at a time, so that its figures have a spread of rounds as others.
+//! They are per cent of CPU for each delivered message over the same Mosquitto without access control, in the same round.
+
+use anyhow::{Result, ensure};
+
+use super::goals::Verdict;
+use super::samples::{Results, Spread};
+use crate::{plugin, shell};
+
+pub(super) const KEY: &str = "plugin";
+pub(super) const TITLE: &str = "what the plugin costs Mosquitto, in per cent";
+/// The column of the plugin, and those of Mosquitto's own access control that it has to beat.
+pub(super) const PLUGIN: &str = "Midge, 20 rules";
+/// The most that it may cost, in per cent.
+const MOST: f64 = 5.0;
+/// The fan-out that is measured, with 1 and with 20 messages in flight.
+const FAN_OUT: &str = "500";
+/// Differences below this mean nothing, in per cent.
+pub(super) const LEAST_NOISE: f64 = 2.0;
+
+/// A cell of the bench's table: which Mosquitto and load, which access control, per cent.
+pub(super) type Cell = (String, String, f64);
+
+/// Builds what is measured.
+///
+/// # Errors
+/// When the plugin can't be built here.
+pub(super) fn build() -> Result<()> {
+    plugin::run()?;
+    shell::run(shell::cargo().args(["bench", "--package", "midge-plugin", "--bench", "host_cost", "--no-run"]))
+}
+
+/// Measures one round.
+///
+/// # Errors
+/// When the bench fails, or prints something else than its table.
+pub(super) fn round() -> Result<Vec<Cell>> {
+    let mut bench = shell::cargo();
+    bench.args(["bench", "--quiet", "--package", "midge-plugin", "--bench", "host_cost", "--"]);
+    let cells = cells(&shell::output(bench.args(["--rounds", "1", "--fan-out", FAN_OUT]))?);
+    ensure!(!cells.is_empty(), "host_cost prints no table");
+    Ok(cells)
+}
+
+/// Returns what became of the goals: at most five per cent, and less than either of Mosquitto's own.
+pub(super) fn verdicts(results: &Results) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for (load, guards) in results.get(KEY).into_iter().flatten() {
+        let found = guards.get(PLUGIN).copied();
+        let own = guards.iter().filter(|(name, _)| *name != PLUGIN).map(|(_, spread)| spread.median).fold(f64::INFINITY, f64::min);
+        let reached = found.is_some_and(|Spread { median, .. }| median <= MOST && median < own);
+        verdicts.push(Verdict {
+            goal: format!("plugin in {load} at most {MOST} %, and less than Mosquitto's own"),
+            formula: format!("{PLUGIN} / no access control, in the same round; Mosquitto's own: {own:.1} %"),
+            found,
+            reached,
+        });
+    }
+    verdicts
+}
+
+/// Returns the names of the access controls, the plugin first.
+pub(super) fn columns(results: &Results) -> Vec<&str> {
+    let first = results.get(KEY).and_then(|loads| loads.values().next());
+    let mut names: Vec<&str> = first.into_iter().flat_map(|guards| guards.keys().map(String::as_str)).collect();
+    names.sort_by_key(|name| *name != PLUGIN);
+    names
+}
+
+/// Reads lines `| version | fan-out | in flight | base | cost (+1.0 %) | …` below their head.
+fn cells(text: &str) -> Vec<Cell> {
+    let mut rows =
+        text.lines().filter_map(|line| Some(line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect::<Vec<_>>()));
+    let head = rows.next().unwrap_or_default();
+    let mut cells = Vec::new();
+    for row in rows {
+        let [version, fan_out, in_flight, _, guards @ ..] = row.as_slice() else { continue };
+        for (guard, cell) in head.iter().skip(4).zip(guards) {
+            let percent = cell.split_once('(').and_then(|(_, rest)| rest.trim_end_matches([')', ' ', '%']).trim().parse().ok());
+            if let Some(percent) = percent {
+                cells.push((format!("Mosquitto {version}, 1 to {fan_out}, {in_flight} in flight"), (*guard).to_owned(), percent));
+            }
+        }
+    }
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_the_bench_is_read() {
+        let text = "| Mosquitto | fan-out | in flight | no access control | Midge, 20 rules | acl_file |\n|---|---:|---:|---:|---:|---:|\n\
+                    | 2.1.2 | 500 | 20 | 3.39 (+0.0 %) | 3.51 (+4.3 %) | 3.00 (-1.5 %) |\n\nMicroseconds.\n";
+        let load = "Mosquitto 2.1.2, 1 to 500, 20 in flight".to_owned();
+        assert_eq!(cells(text), [(load.clone(), PLUGIN.to_owned(), 4.3), (load, "acl_file".to_owned(), -1.5)]);
+        assert_eq!(cells(""), []);
+    }
+}
