@@ -6,7 +6,7 @@
 //! The figure is the CPU time of all of the broker's threads (user and system, from the kernel's accounting) per delivered message.
 //! A second table sets a delivery that a list asked for beside one that the client asked for itself.
 //!
-//! `cargo bench -p midge-plugin --bench host_cost [-- --rounds N --version 2.0.11 --fan-out 500 --times 10]`; needs `cargo xtask plugin` before.
+//! `cargo bench -p midge-plugin --bench host_cost [-- --rounds N --version 2.0.11 --fan-out 500 --times 10 --table guards|copies]`; needs `cargo xtask plugin` before.
 
 #![allow(clippy::indexing_slicing, reason = "a panic ends the measurement, which is what it should do")]
 
@@ -64,6 +64,7 @@ struct Plan {
     version: Option<String>,
     fan_out: Option<usize>,
     times: usize,
+    table: Option<String>,
 }
 
 impl Plan {
@@ -76,6 +77,7 @@ impl Plan {
             version: value("--version"),
             fan_out: value("--fan-out").map(|text| text.parse()).transpose()?,
             times: value("--times").map_or(Ok(1), |text| text.parse())?,
+            table: value("--table"),
         })
     }
 
@@ -158,6 +160,12 @@ fn main() -> Result<()> {
     redis.cli(&["HSET", "midge:user:{bench}:acl", "site/+/line/#", "prs"])?;
     // A list that no message of the load is for.
     redis.cli(&["HSET", "midge:user:{bench}:autosub", "push/%c/#", "1"])?;
-    plan.guards(&redis)?;
-    plan.copies(&redis)
+    let wants = |table: &str| plan.table.as_ref().is_none_or(|only| only == table);
+    if wants("guards") {
+        plan.guards(&redis)?;
+    }
+    if wants("copies") {
+        plan.copies(&redis)?;
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Starts a Mosquitto pinned to one core, under one of its guards.
+//! Starts a Mosquitto, pinned to one core, under a guard.
 
 use std::error::Error;
 use std::fmt::Write as _;

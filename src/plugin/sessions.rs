@@ -3,189 +3,29 @@
 //! Addresses are reused at once, and not every client's end is told, so an entry counts only for the same identifier and username.
 //! A client that has gone stays for a while: its will is checked after it, and a persistent session is delivered to for days.
 
+pub(super) mod address;
+mod session;
+
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use address::ByAddress;
 use midge_core::access::Access;
 use midge_core::autosub::Subscription;
 use midge_core::gate::ClientPolicy;
 use midge_core::policy::{Decision, Latest, Policy};
-use midge_core::topic::{TopicFilter, TopicName};
+use midge_core::topic::TopicName;
 use midge_store::presence::{Attendance, unix_ms};
+pub(super) use session::Session;
 
 use super::presence::who;
 use crate::host::{Client, SessionStart};
 
 /// How long a client that can't come back stays known, for its will.
 const TRANSIENT: Duration = Duration::from_secs(60);
-/// How many granted filters of one session are remembered; a session with more is disconnected when its rules change.
-const MAX_FILTERS: usize = 1_000;
 /// How many who are asked about without being connected are remembered.
 const MAX_STRANGERS: usize = 10_000;
-
-/// Spreads addresses of allocated memory, whose lowest bits are all alike.
-#[derive(Default)]
-pub(in crate::plugin) struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {}
-
-    fn write_usize(&mut self, address: usize) {
-        let spread = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = spread ^ (spread >> 32);
-    }
-}
-
-type ByAddress<T> = HashMap<usize, T, BuildHasherDefault<AddressHasher>>;
-
-/// What a client has asked for.
-#[derive(Clone, Default)]
-struct Filters {
-    /// Those that were granted, as the client wrote them.
-    granted: Vec<Box<str>>,
-    /// More were granted than are remembered.
-    overflow: bool,
-    /// Granted ones that were withdrawn, and that the broker can't take from the client.
-    withheld: Vec<Box<str>>,
-}
-
-/// One client of the broker.
-pub(super) struct Session {
-    policy: ClientPolicy,
-    /// `None` for a client that only publishes, as most devices do.
-    filters: Option<Box<Filters>>,
-    /// The automatic subscriptions that it has, in the order of their filters' bytes; `None` for none.
-    #[expect(clippy::box_collection, reason = "most have none, and all pay for the size")]
-    made: Option<Box<Vec<Subscription>>>,
-    /// When it went.
-    departed: Option<Duration>,
-    /// Whether it can't come back.
-    transient: bool,
-    /// When its connection began, in milliseconds since 1970.
-    since: u64,
-}
-
-impl Session {
-    fn new(policy: ClientPolicy, filters: Option<Box<Filters>>, since: u64) -> Box<Self> {
-        Box::new(Self { policy, filters, made: None, departed: None, transient: false, since })
-    }
-
-    fn is(&self, id: &[u8], user: Option<&[u8]>) -> bool {
-        self.policy.client().as_str().as_bytes() == id && self.policy.user().map(|user| user.as_str().as_bytes()) == user
-    }
-
-    pub(super) fn policy(&self) -> &ClientPolicy {
-        &self.policy
-    }
-
-    pub(super) fn is_connected(&self) -> bool {
-        self.departed.is_none()
-    }
-
-    /// Returns whether the client is away, and what comes meanwhile is kept for it.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.departed.is_some() && !self.transient
-    }
-
-    /// Returns whether the client is there, and what it may receive is all that counts.
-    fn is_plain(&self) -> bool {
-        self.is_connected() && self.filters.as_ref().is_none_or(|filters| filters.withheld.is_empty())
-    }
-
-    /// Returns whether a delivery that the rules allow is one that nobody asks for any more.
-    pub(super) fn withholds(&self, topic: TopicName<'_>) -> bool {
-        let any =
-            |filters: &[Box<str>]| filters.iter().any(|filter| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic)));
-        let by_list = || self.made().iter().any(|made| TopicFilter::new(&made.filter).is_ok_and(|filter| filter.matches(topic)));
-        self.filters.as_ref().is_some_and(|filters| any(&filters.withheld) && !any(&filters.granted)) && !by_list()
-    }
-
-    /// Returns the automatic subscriptions that the session has, in the order of their filters' bytes.
-    pub(super) fn made(&self) -> &[Subscription] {
-        self.made.as_ref().map_or(&[], |made| made)
-    }
-
-    pub(super) fn set_made(&mut self, made: Vec<Subscription>) {
-        self.made = (!made.is_empty()).then(|| Box::new(made));
-    }
-
-    /// Returns the automatic subscription to `filter`, if the session has it.
-    pub(super) fn made_to(&self, filter: &str) -> Option<&Subscription> {
-        let made = self.made();
-        made.binary_search_by(|one| (*one.filter).cmp(filter)).ok().and_then(|at| made.get(at))
-    }
-
-    /// Returns whether the client has subscribed to `filter` by itself.
-    pub(super) fn holds_itself(&self, filter: &str) -> bool {
-        self.filters.as_ref().is_some_and(|filters| filters.granted.iter().any(|known| **known == *filter))
-    }
-
-    /// Returns whether the client has subscribed by itself to a filter that matches `topic`.
-    pub(super) fn asks_itself_for(&self, topic: TopicName<'_>) -> bool {
-        let matches = |filter: &str| TopicFilter::new(filter).is_ok_and(|filter| filter.matches(topic));
-        self.filters.as_ref().is_some_and(|filters| filters.granted.iter().any(|filter| matches(filter)))
-    }
-
-    /// Forgets all subscriptions: the broker has none of them.
-    pub(super) fn forget_subscriptions(&mut self) {
-        self.filters = None;
-        self.made = None;
-    }
-
-    /// Returns since when the client is away.
-    pub(super) fn departed(&self) -> Option<Duration> {
-        self.departed
-    }
-
-    /// Remembers a filter that was granted.
-    pub(super) fn granted(&mut self, filter: &str) {
-        // From now on it is the client's own, with the options that it asks for.
-        if let Some(made) = &mut self.made {
-            made.retain(|one| *one.filter != *filter);
-        }
-        let filters = self.filters.get_or_insert_default();
-        filters.withheld.retain(|known| **known != *filter);
-        if filters.granted.iter().any(|known| **known == *filter) {
-            return;
-        }
-        if filters.granted.len() >= MAX_FILTERS {
-            filters.overflow = true;
-        } else {
-            filters.granted.push(filter.into());
-        }
-    }
-
-    /// Forgets a filter that the client has given up.
-    pub(super) fn given_up(&mut self, filter: &str) {
-        let Some(filters) = &mut self.filters else { return };
-        filters.granted.retain(|known| **known != *filter);
-        filters.withheld.retain(|known| **known != *filter);
-    }
-
-    /// Takes the filters that are no longer allowed; `None` where too many were granted to tell.
-    pub(super) fn take_withdrawn(&mut self) -> Option<Vec<Box<str>>> {
-        let Some(filters) = &mut self.filters else { return Some(Vec::new()) };
-        if filters.overflow {
-            return None;
-        }
-        let policy = &self.policy;
-        let (kept, withdrawn) = std::mem::take(&mut filters.granted)
-            .into_iter()
-            .partition(|filter| TopicFilter::new(filter).is_ok_and(|filter| policy.may_subscribe(filter).allowed));
-        filters.granted = kept;
-        Some(withdrawn)
-    }
-
-    /// Delivers no more what these filters ask for and none of the remaining, since the broker still holds them.
-    pub(super) fn withhold(&mut self, withdrawn: Vec<Box<str>>) {
-        self.filters.get_or_insert_default().withheld.extend(withdrawn);
-    }
-}
 
 /// A session at its address, and what spares a delivery from looking further: all in one cache line.
 struct Place {

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 
-use crate::plugin::sessions::AddressHasher;
+use crate::plugin::sessions::address::AddressHasher;
 
 /// The most levels that a filter may have: as many as a rule, and few enough for the stack.
 const MAX_LEVELS: usize = 128;
