@@ -142,7 +142,7 @@ pub(super) const COUNTED: &[(Row, [u32; 2])] = &[
             words: &["fan-out", "--subscribers", "500"],
             goals: &[absolute("calls", 1.1)],
         },
-        [5, 25],
+        [5, 45],
     ),
     (
         Row {
