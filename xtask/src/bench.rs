@@ -55,8 +55,8 @@ pub(crate) fn run(words: &[&str]) -> Result<bool> {
     shell::run(shell::cargo().args(["build", "--release", "--package", "midge-bench", "--example", "floor"]))?;
     let mut run = Run { options, peers, absent, samples: Samples::default(), failed: BTreeMap::new() };
     run.peers.retain(|peer| run.options.has_peer(peer.key));
-    let began = Instant::now();
     run.build_plugin();
+    let began = Instant::now();
     for round in 1..=run.options.rounds {
         run.round(round);
         run.plugin(round);

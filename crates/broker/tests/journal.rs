@@ -22,6 +22,8 @@ const CONFIRMED: &str = "confirmed ";
 const LATEST: &str = "latest";
 /// The length of its messages.
 const LENGTH: usize = 500;
+/// Batches that are written while nobody is killed.
+const BATCHES: u64 = 2_000;
 
 fn settings() -> Settings {
     Settings { compact_bytes: 100_000, ..Settings::default() }
@@ -114,8 +116,21 @@ fn what_was_confirmed_outlives_the_process() {
         assert!(found >= confirmed, "{found} of {confirmed}, {:?}", recovered.report);
         journal.close().unwrap();
     }
-    let (_journal, recovered) = Journal::open(directory.path(), &settings()).unwrap();
+    // Who is killed early gets nothing compacted, so the rest is written in peace.
+    let (journal, recovered) = Journal::open(directory.path(), &settings()).unwrap();
     assert!(recovered.report.clean);
-    let written = batches(&recovered.state) * LENGTH as u64;
+    let before = batches(&recovered.state);
+    let (wake, woken) = channel();
+    let mut handle = journal.handle(Arc::new(move || _ = wake.send(())));
+    for number in 1..=BATCHES {
+        let _ = handle.append(&mut batch(before + number), number);
+        while handle.committed() < number {
+            woken.recv().unwrap();
+        }
+    }
+    journal.close().unwrap();
+    let (_journal, recovered) = Journal::open(directory.path(), &settings()).unwrap();
+    assert_eq!(batches(&recovered.state), before + BATCHES);
+    let written = (before + BATCHES) * LENGTH as u64;
     assert!(written > 2 * recovered.report.bytes, "of more than {written} bytes {} are still there", recovered.report.bytes);
 }

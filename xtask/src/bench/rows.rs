@@ -142,7 +142,7 @@ pub(super) const COUNTED: &[(Row, [u32; 2])] = &[
             words: &["fan-out", "--subscribers", "500"],
             goals: &[absolute("calls", 1.1)],
         },
-        [10, 50],
+        [5, 45],
     ),
     (
         Row {
@@ -154,7 +154,7 @@ pub(super) const COUNTED: &[(Row, [u32; 2])] = &[
             words: &["fan-in", "--publishers", "200", "--window", "4"],
             goals: &[],
         },
-        [2_000, 12_000],
+        [1_000, 5_000],
     ),
     (
         Row {

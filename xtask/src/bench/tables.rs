@@ -32,7 +32,7 @@ const COLUMNS: [(&str, &str, usize); 10] = [
 pub(super) fn write(folder: &Path, run: &Run, results: &Results) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let machine = machine();
-    std::fs::write(folder.join("broker.json"), format!("{:#}\n", document(run, &machine, results)))?;
+    std::fs::write(folder.join("broker.json"), portable(&format!("{:#}\n", document(run, &machine, results))))?;
     std::fs::write(folder.join("broker.svg"), picture::draw(results, &run.peers))?;
     let mut text = head(run, &machine);
     goals_table(run, results, &mut text);
@@ -43,7 +43,7 @@ pub(super) fn write(folder: &Path, run: &Run, results: &Results) -> Result<()> {
         plugin(run, results, &mut text);
     }
     configurations(run, &mut text);
-    std::fs::write(folder.join("broker.md"), text)?;
+    std::fs::write(folder.join("broker.md"), portable(&text))?;
     Ok(())
 }
 
@@ -133,13 +133,20 @@ fn failures(run: &Run, row: &str, text: &mut String) {
 fn configurations(run: &Run, text: &mut String) {
     text.push_str("\n## How each was started\n");
     for peer in &run.peers {
-        let base = shell::target().display().to_string();
-        let words = peer.words("PORT").join(" ").replace(&base, "target");
-        let _ = writeln!(text, "\n{}: `{words}`", peer.name);
+        let _ = writeln!(text, "\n{}: `{}`", peer.name, peer.words("PORT").join(" "));
         if let Some((file, lines)) = peer.configuration("PORT") {
             let _ = writeln!(text, "\n`{file}`:\n");
             lines.lines().for_each(|line| _ = writeln!(text, "    {line}"));
         }
+    }
+}
+
+/// Takes this machine's folders out of a text, where commands and the errors of tools have left them.
+fn portable(text: &str) -> String {
+    let text = text.replace(&shell::target().display().to_string(), "target").replace(&shell::root().display().to_string(), ".");
+    match std::env::var("HOME") {
+        Ok(home) if home.len() > 1 => text.replace(&home, "~"),
+        _ => text,
     }
 }
 

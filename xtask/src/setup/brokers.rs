@@ -58,7 +58,7 @@ pub(crate) fn brokers() -> Result<Vec<(String, String)>> {
 /// Returns the line of an error that says most: what a tool calls its error, or else the first.
 fn reason(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
-    let line = text.lines().find(|line| line.contains("error")).or_else(|| text.lines().next()).unwrap_or_default();
+    let line = text.lines().skip(1).find(|line| line.contains("error")).or_else(|| text.lines().next()).unwrap_or_default();
     line.trim().to_owned()
 }
 
@@ -77,7 +77,10 @@ fn rmqtt(dir: &Path) -> Result<()> {
 fn aedes(dir: &Path) -> Result<()> {
     std::fs::write(dir.join("aedes.mjs"), include_str!("../../peers/aedes.mjs"))?;
     shell::output(
-        Command::new("npm").args(["install", "--silent", "--no-fund", "--no-audit", "--prefix"]).arg(dir).arg("aedes@1.2.0"),
+        Command::new("npm")
+            .args(["install", "--loglevel=error", "--no-fund", "--no-audit", "--prefix"])
+            .arg(dir)
+            .arg("aedes@1.2.0"),
     )?;
     Ok(())
 }
@@ -106,7 +109,8 @@ mod tests {
     #[test]
     fn a_reason_is_one_line() {
         let check = |text: &str, expected: &str| assert_eq!(reason(&anyhow::anyhow!("{text}")), expected);
-        check("`npm install` ended with 1", "`npm install` ended with 1");
+        check("`npm --loglevel=error` ended with 1", "`npm --loglevel=error` ended with 1");
+        check("`npm --loglevel=error` ended with 1\nnpm error code E404", "npm error code E404");
         check("`cargo install x` ended with 101\n   Compiling a\n  error[E0521]: b\nc", "error[E0521]: b");
     }
 }
