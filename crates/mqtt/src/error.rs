@@ -64,6 +64,9 @@ pub enum DecodeError {
     /// A string contains U+0000.
     #[error("string contains the null character")]
     NullCharacter,
+    /// A string contains a control character or a non-character.
+    #[error("string contains the disallowed character {0:?}")]
+    DisallowedCharacter(char),
     /// The packet identifier is 0.
     #[error("packet identifier is 0")]
     PacketIdZero,
@@ -115,7 +118,7 @@ pub enum DecodeError {
     /// The password flag is set without the user name flag, before 5.0.
     #[error("password without username")]
     PasswordWithoutUsername,
-    /// The client identifier has a length that this version doesn't allow here.
+    /// The client identifier is empty where this version needs one.
     #[error("client identifier not valid")]
     ClientIdentifierNotValid,
     /// A topic name is empty.
@@ -200,6 +203,7 @@ impl DecodeError {
             | E::TrailingBytes
             | E::IllFormedUtf8
             | E::NullCharacter
+            | E::DisallowedCharacter(_)
             | E::UnknownProperty(_)
             | E::PropertyNotAllowed(_)
             | E::ConnectReservedFlag

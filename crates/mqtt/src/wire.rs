@@ -74,24 +74,43 @@ impl<'a> Reader<'a> {
         self.take(usize::from(len))
     }
 
-    /// Reads a string that may still contain U+0000: for topics, whose check looks for it.
+    /// Reads a UTF-8 encoded string: well-formed, without U+0000 and what section 1.5.4 of 5.0 disallows.
     #[inline]
-    pub(crate) fn topic(&mut self) -> Result<&'a str, DecodeError> {
-        std::str::from_utf8(self.binary()?).map_err(|_| DecodeError::IllFormedUtf8)
-    }
-
-    /// Reads a UTF-8 encoded string: well-formed and without U+0000.
     pub(crate) fn string(&mut self) -> Result<&'a str, DecodeError> {
-        let text = self.topic()?;
-        if text.as_bytes().contains(&0) {
-            return Err(DecodeError::NullCharacter);
-        }
+        let text = std::str::from_utf8(self.binary()?).map_err(|_| DecodeError::IllFormedUtf8)?;
+        check_characters(text)?;
         Ok(text)
     }
 
     pub(crate) fn finish(&self) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes) }
     }
+}
+
+/// Refuses U+0000, control characters and non-characters.
+#[inline]
+fn check_characters(text: &str) -> Result<(), DecodeError> {
+    // One pass without an early exit, which the compiler can turn into vector instructions: only these
+    // bytes begin what is disallowed. 0xC2 begins U+0080 to U+00BF, 0xEF U+F000 to U+FFFF, what is above
+    // 0xEF the other planes, each of which ends in two non-characters.
+    let begins = |byte| byte < 0x20 || byte == 0x7F || byte == 0xC2 || byte >= 0xEF;
+    if text.bytes().fold(false, |found, byte| found | begins(byte)) { check_each_character(text) } else { Ok(()) }
+}
+
+#[cold]
+fn check_each_character(text: &str) -> Result<(), DecodeError> {
+    if text.contains('\0') {
+        return Err(DecodeError::NullCharacter);
+    }
+    match text.chars().find(|&found| is_disallowed(found)) {
+        Some(found) => Err(DecodeError::DisallowedCharacter(found)),
+        None => Ok(()),
+    }
+}
+
+/// The code points that make a packet malformed where the receiver wants that (5.0, section 1.5.4).
+fn is_disallowed(found: char) -> bool {
+    found.is_control() || matches!(found, '\u{FDD0}'..='\u{FDEF}') || u32::from(found) & 0xFFFE == 0xFFFE
 }
 
 /// A variable byte integer goes on after its fourth byte.
@@ -193,6 +212,21 @@ mod tests {
         check(&[0xFF, 0x80, 0x00], DecodeError::VariableByteIntegerNotMinimal);
         check(&[0xFF, 0xFF, 0xFF, 0xFF], DecodeError::VariableByteIntegerTooLong);
         check(&[0x80, 0x80, 0x80, 0x80, 0x00], DecodeError::VariableByteIntegerTooLong);
+    }
+
+    #[test]
+    fn characters_of_strings() {
+        for found in '\0'..=char::MAX {
+            let expected = match u32::from(found) {
+                0 => Err(DecodeError::NullCharacter),
+                0x01..=0x1F | 0x7F..=0x9F | 0xFDD0..=0xFDEF => Err(DecodeError::DisallowedCharacter(found)),
+                value if value % 0x1_0000 >= 0xFFFE => Err(DecodeError::DisallowedCharacter(found)),
+                _ => Ok(format!("a{found}b")),
+            };
+            let mut out = Vec::new();
+            put_binary(&mut out, format!("a{found}b").as_bytes()).expect("a short string");
+            assert_eq!(Reader::new(&out).string().map(str::to_owned), expected, "{found:?}");
+        }
     }
 
     #[test]

@@ -58,7 +58,11 @@ fn a_fault_names_place_key_value_and_what_is_allowed() {
     for (text, expected) in [
         ("threads = 0", "midge.toml:1: threads = \"0\": allowed is a number from 1 to 255"),
         ("\n\nlogin_timeout = \"soon\"", "midge.toml:3: login_timeout = \"soon\": allowed is a time from 100ms to 10m"),
-        ("max_packet_size = \"12 parsecs\"", "midge.toml:1: max_packet_size = \"12 parsecs\": allowed is a size from 1 KiB"),
+        (
+            "max_packet_size = \"12 parsecs\"",
+            "midge.toml:1: max_packet_size = \"12 parsecs\": allowed is a size from 20 bytes to 256 MiB",
+        ),
+        ("max_packet_size = 19", "midge.toml:1: max_packet_size = \"19\": allowed is a size from 20 bytes"),
         ("max_packet_size = 268435457", "midge.toml:1: max_packet_size = \"268435457\": allowed is"),
         ("thread = 2", "midge.toml:1: thread: there is no such setting; did you mean threads?"),
         ("unrelated_thing = 2", "midge.toml:1: unrelated_thing: there is no such setting; docs/CONFIG.md lists all"),

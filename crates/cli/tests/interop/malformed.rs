@@ -313,7 +313,8 @@ fn properties(cases: &mut Vec<Case>) {
     }
 }
 
-/// What is no UTF-8 that MQTT takes [MQTT-1.5.4-1], [MQTT-1.5.4-2]: surrogates, overlong forms, what is above U+10FFFF, halves, U+0000.
+/// What is no UTF-8 that MQTT takes [MQTT-1.5.4-1], [MQTT-1.5.4-2]: surrogates, overlong forms, what is above U+10FFFF,
+/// halves, U+0000; and what a server may refuse (1.5.4): control characters and non-characters.
 const ILL: &[&str] = &[
     "00",
     "61 00",
@@ -345,6 +346,17 @@ const ILL: &[&str] = &[
     "E22882",
     "61 80",
     "C3 C3A4",
+    "01",
+    "61 1F",
+    "7F 61",
+    "C280",
+    "61 C29F",
+    "EFB790",
+    "EFB7AF",
+    "61 EFBFBE",
+    "EFBFBF 61",
+    "F09FBFBE",
+    "F48FBFBF",
 ];
 
 /// Where strings stand: version, what is before and behind.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use midge_mqtt::{PacketId, ReasonCode};
+use midge_mqtt::PacketId;
 
 use super::{Event, Shard, list};
 use crate::exchange::{Reach, ReplyTo, ToLoop};
@@ -307,10 +307,5 @@ impl Shard {
             connection.unacknowledged = connection.unacknowledged.saturating_sub(1);
         }
         self.write_own(slot, |version, out| packet.write(version, out));
-    }
-
-    /// Returns the reason that an acknowledgement of a message may give where nobody has a subscription.
-    pub(super) fn reason_of(matched: bool) -> ReasonCode {
-        if matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
     }
 }

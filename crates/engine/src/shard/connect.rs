@@ -131,6 +131,8 @@ impl Shard {
             return self.sessions.get(session).map(|_| session);
         }
         if clean_start {
+            // The session ends, but the client is back before the will delay is over: no will [MQTT-3.1.2-8].
+            known.will = None;
             self.end_session(session, turn);
             return None;
         }

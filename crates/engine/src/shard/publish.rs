@@ -140,10 +140,12 @@ impl Shard {
         if let Some(client) = self.client(session) {
             turn.permissions.published(&client, topic, publish.payload.len(), routed.deliveries);
         }
-        let reason = Self::reason_of(routed.deliveries > 0 || routed.other_loops > 0);
         match publish.delivery {
             Delivery::AtMostOnce => {}
-            Delivery::AtLeastOnce(id) => self.hold(slot, routed.after, routed.ticket, HeldPacket::Puback(id, reason)),
+            Delivery::AtLeastOnce(id) => {
+                let reason = if routed.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+                self.hold(slot, routed.after, routed.ticket, HeldPacket::Puback(id, reason));
+            }
             Delivery::ExactlyOnce(id) => {
                 let mut after = routed.after;
                 let counted = self.connections.get(slot).map_or(0, |connection| connection.generation);
@@ -153,7 +155,9 @@ impl Shard {
                     }
                     known.flow().received.insert(id, Wait { after, ticket: routed.ticket, counted });
                 }
-                self.hold(slot, after, routed.ticket, HeldPacket::Pubrec(id, reason));
+                // Without the reason for nobody, which it may give: there are clients that take all but 0 for an error
+                // and never release the identifier, and a copy sent again couldn't be told.
+                self.hold(slot, after, routed.ticket, HeldPacket::Pubrec(id, ReasonCode::Success));
             }
         }
         Ok(())

@@ -40,6 +40,8 @@ pub(super) struct Routing<'a, 'm> {
     pub(super) queued: usize,
     /// Deliveries that another loop makes, and counts as well.
     elsewhere: usize,
+    /// Whether the publisher is a subscriber itself, without wanting its own messages.
+    left_out: bool,
 }
 
 /// What is left of a routing at its end.
@@ -49,6 +51,7 @@ pub(super) struct Handed {
     awaiting: Awaiting,
     deliveries: usize,
     queued: usize,
+    left_out: bool,
     /// Whom it reached on this loop.
     pub(super) reach: Reach,
 }
@@ -59,6 +62,8 @@ pub(super) struct Routed {
     pub(super) deliveries: usize,
     pub(super) queued: usize,
     pub(super) other_loops: usize,
+    /// Whether anybody may have a subscription to it, be it one that leaves this message out.
+    pub(super) matched: bool,
     pub(super) after: u64,
     pub(super) ticket: u64,
 }
@@ -107,10 +112,11 @@ impl Shard {
             }
         }
         self.route_here(&topic, publisher, &mut routing, turn);
-        let Handed { after, awaiting, deliveries, queued, reach } = self.finish(routing);
+        let Handed { after, awaiting, deliveries, queued, left_out, reach } = self.finish(routing);
         let then = if let Then::Pushed(token, _) = then { Then::Pushed(token, reach) } else { then };
         let ticket = self.settle(awaiting, after, then, turn);
-        Routed { deliveries, queued, other_loops, after, ticket }
+        let matched = deliveries > 0 || other_loops > 0 || left_out;
+        Routed { deliveries, queued, other_loops, matched, after, ticket }
     }
 
     /// Takes a message that another loop routed here.
@@ -154,18 +160,19 @@ impl Shard {
             deliveries: 0,
             queued: 0,
             elsewhere: 0,
+            left_out: false,
         }
     }
 
     /// Gives the buffers of a routing back.
     pub(super) fn finish(&mut self, routing: Routing<'_, '_>) -> Handed {
-        let Routing { message, forms, after, awaiting, deliveries, queued, elsewhere, .. } = routing;
+        let Routing { message, forms, after, awaiting, deliveries, queued, elsewhere, left_out, .. } = routing;
         if let Some(message) = message.stored() {
             message.charge(&mut self.memory);
         }
         self.scratch.forms = Some(forms);
         let reach = Reach { delivered: deliveries.saturating_sub(queued + elsewhere), queued };
-        Handed { after, awaiting, deliveries, queued, reach }
+        Handed { after, awaiting, deliveries, queued, left_out, reach }
     }
 
     /// Delivers to the sessions of this loop, and to one member of each group that is at home here.
@@ -180,6 +187,7 @@ impl Shard {
             None => unpicked += 1,
         });
         self.counters.dropped_shared += unpicked;
+        routing.left_out = matches.left_out();
         routing.forms.set_single(matches.len() + picks.len() == 1);
         let mut identifiers = std::mem::take(&mut self.scratch.identifiers);
         for delivery in matches.deliveries() {

@@ -13,6 +13,7 @@ use crate::hash::HashedTopic;
 pub struct Matches {
     found: Vec<Subscription>,
     lists: usize,
+    left_out: bool,
 }
 
 /// One copy of the message for one subscriber.
@@ -32,6 +33,7 @@ impl Matches {
     ) {
         self.found.clear();
         self.lists = 0;
+        self.left_out = false;
         tree.matches(topic, &mut |target| match target {
             Target::Subscribers(subscribers) => {
                 self.lists += 1;
@@ -39,8 +41,10 @@ impl Matches {
                     match publisher {
                         None => self.found.extend_from_slice(run),
                         Some(publisher) => {
+                            let before = self.found.len();
                             self.found
                                 .extend(run.iter().filter(|found| found.subscriber != publisher || !found.options.no_local()));
+                            self.left_out |= self.found.len() - before < run.len();
                         }
                     }
                 }
@@ -68,6 +72,12 @@ impl Matches {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
+    }
+
+    /// Returns whether a subscription of the publisher matched and was left out.
+    #[must_use]
+    pub fn left_out(&self) -> bool {
+        self.left_out
     }
 
     /// Gives memory back after a message with very many subscribers.

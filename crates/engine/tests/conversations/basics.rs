@@ -260,7 +260,7 @@ fn acknowledgements_lead_to_the_next_message() {
         let script = "a> connect v5
              a< connack new
              a> publish t 1 q2 #1
-             a< pubrec #1 10
+             a< pubrec #1
              a> publish t 1 q1 #2
              a< disconnect 93
              a< closed";

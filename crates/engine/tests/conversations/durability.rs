@@ -38,7 +38,7 @@ fn acknowledgements_wait_for_the_journal() {
          hold
          a> publish v x q2 #7
          commit
-         a< pubrec #7 10
+         a< pubrec #7
          hold
          a> pubrel #7
          commit

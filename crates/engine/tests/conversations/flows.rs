@@ -51,7 +51,7 @@ fn an_exhausted_quota_stops_nothing_else() {
          a> unsubscribe #3 u
          a< unsuback #3 00
          a> publish u x q2 #9
-         a< pubrec #9 10
+         a< pubrec #9
          a> pubrel #9
          a< pubcomp #9
          a> pubrec #1
@@ -69,6 +69,27 @@ fn an_exhausted_quota_stops_nothing_else() {
 }
 
 #[test]
+fn puback_says_when_nobody_has_a_subscription() {
+    check(
+        "3.4.2.1: PUBACK says it, a subscription with no local is one all the same; PUBREC leaves it out",
+        "a> connect v5
+         a< connack new
+         a> publish t 1 q1 #1
+         a< puback #1 10
+         a> subscribe #1 t/#:q1,nl
+         a< suback #1 01
+         a> publish t 2 q1 #2
+         a< puback #2
+         a> publish u 3 q2 #3
+         a< pubrec #3
+         a> unsubscribe #2 t/#
+         a< unsuback #2 00
+         a> publish t 4 q1 #4
+         a< puback #4 10",
+    );
+}
+
+#[test]
 fn a_copy_of_qos_2_counts_once() {
     let settings = Settings { receive_maximum: 1, ..Settings::default() };
     for loops in [1, 2] {
@@ -79,13 +100,13 @@ fn a_copy_of_qos_2_counts_once() {
             "a> connect v5 expiry=100
              a< connack new
              a> publish t 1 q2 #1
-             a< pubrec #1 10
+             a< pubrec #1
              a> publish t 1 q2 #1 dup
              a< pubrec #1
              a> pubrel #1
              a< pubcomp #1
              a> publish t 2 q2 #2
-             a< pubrec #2 10
+             a< pubrec #2
              lose a
              a> connect v5 expiry=100
              a< connack present
@@ -94,7 +115,7 @@ fn a_copy_of_qos_2_counts_once() {
              a> pubrel #2
              a< pubcomp #2
              a> publish t 3 q2 #3
-             a< pubrec #3 10
+             a< pubrec #3
              lose a
              a> connect v5 expiry=100
              a< connack present

@@ -92,8 +92,16 @@ fn a_will_and_the_next_connection() {
          e< connack present
          lose e
          f> connect v5 as=a clean
-         w< publish w/a 5
-         f< connack new",
+         f< connack new
+         after 20
+         lose f
+         g> connect v5 as=a expiry=100 will=w/a,6,q0 delay=10
+         g< connack new
+         h> connect v5 as=a clean
+         w< publish w/a 6
+         g< disconnect 8E
+         g< closed
+         h< connack new",
     );
     check(
         "3.1.3.2.2: the end of the session is the end of the delay",

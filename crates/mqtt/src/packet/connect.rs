@@ -10,9 +10,6 @@ use crate::topic::check_topic_name;
 use crate::value::{ProtocolVersion, QoS, Sender};
 use crate::wire::{Reader, put_binary, put_u16};
 
-/// The longest client identifier of 3.1, in characters.
-const MAX_CLIENT_ID_OF_31: usize = 23;
-
 const BRIDGE: u8 = 0x80;
 const USERNAME: u8 = 0x80;
 const PASSWORD: u8 = 0x40;
@@ -177,7 +174,7 @@ impl<'a> Will<'a> {
     fn read(version: ProtocolVersion, flags: u8, reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let qos = QoS::new((flags >> 3) & 0b11).ok_or(DecodeError::WillQoS)?;
         let properties = read_properties(version, Place::Will, reader)?;
-        let topic = reader.topic()?;
+        let topic = reader.string()?;
         check_topic_name(topic)?;
         let payload = reader.binary()?;
         Ok(Self { qos, retain: flags & WILL_RETAIN != 0, topic, payload, properties })
@@ -232,9 +229,12 @@ fn check_flags(version: ProtocolVersion, flags: u8) -> Result<(), DecodeError> {
     Ok(())
 }
 
+/// Checks that there is a client identifier where there has to be one.
+///
+/// 3.1 allows 23 characters and wants longer ones refused; its clients use them all the same, and so other servers take them.
 fn check_client_id(version: ProtocolVersion, client_id: &str, clean_start: bool) -> Result<(), DecodeError> {
     let valid = match version {
-        ProtocolVersion::V31 => !client_id.is_empty() && client_id.chars().count() <= MAX_CLIENT_ID_OF_31,
+        ProtocolVersion::V31 => !client_id.is_empty(),
         ProtocolVersion::V311 => clean_start || !client_id.is_empty(),
         ProtocolVersion::V5 => true,
     };

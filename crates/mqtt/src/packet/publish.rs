@@ -69,7 +69,7 @@ impl<'a> Publish<'a> {
         first_byte: u8,
         reader: &mut Reader<'a>,
     ) -> Result<Self, DecodeError> {
-        let topic = reader.topic()?;
+        let topic = reader.string()?;
         let delivery = match first_byte & 0b0110 {
             0b0000 => Delivery::AtMostOnce,
             0b0010 => Delivery::AtLeastOnce(reader.packet_id()?),

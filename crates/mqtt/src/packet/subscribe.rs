@@ -74,7 +74,7 @@ impl<'a> Subscription<'a> {
 
 impl<'a> Element<'a> for Subscription<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let filter = reader.topic()?;
+        let filter = reader.string()?;
         let options = reader.u8()?;
         if options & RESERVED != 0 {
             return Err(DecodeError::SubscriptionOptionsReserved);
@@ -178,7 +178,7 @@ impl<'a> Unsubscribe<'a> {
             return Err(DecodeError::NoTopicFilters);
         }
         while !reader.is_empty() {
-            let filter = reader.topic()?;
+            let filter = reader.string()?;
             check_topic_filter(filter)?;
             if version == ProtocolVersion::V5 {
                 SharedFilter::parse(filter)?;
@@ -228,7 +228,7 @@ impl fmt::Debug for TopicFilters<'_> {
 
 impl<'a> Element<'a> for &'a str {
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        reader.topic()
+        reader.string()
     }
 
     fn encoded_len(&self) -> usize {

@@ -86,9 +86,9 @@ pub(super) const CONNECTIONS: &[Setting<Draft>] = &[
     Setting::<Draft>::new(
         "max_packet_size",
         "1 MiB",
-        "a size from 1 KiB to 256 MiB",
+        "a size from 20 bytes to 256 MiB",
         "The largest packet taken from a client; a larger one ends its connection with 0x95 (packet too large).",
-        |s, v| v.size(1 << 10, 256 << 20).map(|v| s.engine.max_packet_size = v),
+        |s, v| v.size(20, 256 << 20).map(|v| s.engine.max_packet_size = v),
     ),
     Setting::<Draft>::new(
         "max_outgoing_bytes",
