@@ -189,12 +189,31 @@ pub(crate) fn wake_broker() {
     }
 }
 
+/// Makes the calling thread one of ours: the broker's signals and file descriptors are none of its business.
+pub(crate) fn begin_thread() {
+    leave_signals();
+    leave_descriptors();
+}
+
+/// Has signals go to the broker's threads alone.
+///
+/// The kernel gives a signal for the process to any thread that takes it: here it would interrupt a question to the store, and
+/// not the broker's wait, which is what a reload and an end are noticed by.
+pub(crate) fn leave_signals() {
+    // SAFETY: the set is plain data for which zero is valid, and is filled before it is read; only this thread's mask changes.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, ptr::null_mut());
+    }
+}
+
 /// Gives the calling thread a table of file descriptors of its own, with the standard streams alone.
 ///
 /// While threads share the broker's table, the kernel counts references in each of the broker's system calls on a socket:
 /// 4 % of Mosquitto's CPU at a fan-out of 500, see `docs/BENCHMARKS.md`. The threads open all they use by themselves.
 /// Kernels before Linux 5.9, and sandboxes that don't know the call, leave the table shared.
-pub(crate) fn leave_descriptors() {
+fn leave_descriptors() {
     // SAFETY: the table is copied before anything is closed, so that only this thread's copy is; nothing is open in it that
     // code on this thread owns, since it has just begun.
     #[cfg(target_os = "linux")]

@@ -15,7 +15,7 @@ use midge_store::service::{Clock, Service};
 
 use crate::border::Status;
 use crate::events::Message;
-use crate::host::{BrokerCell, BrokerThread, Client, Level, forget_wake, host, leave_descriptors, prepare_wake};
+use crate::host::{BrokerCell, BrokerThread, Client, Level, begin_thread, forget_wake, host, leave_signals, prepare_wake};
 use crate::logger;
 use crate::options::{Given, OptionError, SETTINGS, Settings};
 
@@ -127,7 +127,7 @@ impl Plugin {
         let clock = Clock::start();
         let backend = midge_store::open(&url, &settings.store_settings()).map_err(|error| format!("store {url}: {error}"))?;
         // A directory is opened here and used there.
-        let begin = if url.is_directory() { || {} } else { leave_descriptors };
+        let begin = if url.is_directory() { leave_signals } else { begin_thread };
         let service = Service::start_in(gate.clone(), backend, settings.service.clone(), clock, begin)
             .map_err(|error| format!("no thread: {error}"))?;
         let waker = Arc::new(Waker::default());

@@ -14,6 +14,7 @@ on_every_broker!(
     a_reload_reads_the_file_again,
     a_reload_ends_who_would_not_be_let_in_by_it,
     a_wrong_file_changes_nothing,
+    signals_are_the_brokers_own,
     options_of_go_auth_lead_to_the_same_store,
 );
 
@@ -178,6 +179,26 @@ fn a_wrong_file_changes_nothing(version: MosquittoVersion) {
     write(site.folder.path(), "anonymous = \"perhaps\"\n");
     let said = refusal(version, "redis://127.0.0.1:6", &format!("auth_opt_config {}\n", path(site.folder.path())));
     check_said(&said, &["midge.toml:1", "anonymous", "perhaps", "deny or allow"]);
+}
+
+fn signals_are_the_brokers_own(version: MosquittoVersion) {
+    let mut site = Site::start(version, "metrics = \"127.0.0.1:0\"\nautosub_reader = \"127.0.0.1:1\"\n");
+    site.check_ann();
+    // Of a process that hangs up, is interrupted or is to end: signals 1, 2 and 15, the lowest bit being signal 1.
+    const THEIRS: u64 = 0x4003;
+    let broker = site.broker.process().id();
+    let mut ours = 0;
+    for thread in std::fs::read_dir(format!("/proc/{broker}/task")).unwrap() {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        let blocked = u64::from_str_radix(field("SigBlk:"), 16).unwrap() & THEIRS;
+        // The broker's own thread takes them between two waits.
+        if field("Pid:") != broker.to_string() {
+            assert_eq!(blocked, THEIRS, "{status}");
+            ours += 1;
+        }
+    }
+    assert!(ours > 5, "{ours} threads");
 }
 
 fn options_of_go_auth_lead_to_the_same_store(version: MosquittoVersion) {

@@ -23,7 +23,7 @@ use super::load::Load;
 use crate::abi;
 use crate::border::Status;
 use crate::events::{AclCheck, Message};
-use crate::host::{BrokerCell, BrokerThread, Level, Publication, host, leave_descriptors};
+use crate::host::{BrokerCell, BrokerThread, Level, Publication, begin_thread, host};
 use crate::options::Settings;
 use repeats::Repeats;
 
@@ -65,8 +65,8 @@ impl Hot {
             true => None,
             false => Some(midge_store::open(url, &settings.store_settings())?),
         };
-        let topics = HotTopics::start_in(backend, of_node, leave_descriptors)
-            .map_err(|error| StoreError::Away(format!("no thread: {error}")))?;
+        let topics =
+            HotTopics::start_in(backend, of_node, begin_thread).map_err(|error| StoreError::Away(format!("no thread: {error}")))?;
         let counting = Counting { counter: topics.counter(), collected: Duration::ZERO, repeats: Repeats::default() };
         Ok(Self {
             topics: Some(topics),

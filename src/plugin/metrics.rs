@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::Collect;
-use crate::host::leave_descriptors;
+use crate::host::begin_thread;
 
 /// How long the thread waits for a connection before it looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(250);
@@ -63,7 +63,7 @@ impl Metrics {
         let ending = Arc::new(Ending::default());
         let of_thread = ending.clone();
         let thread = std::thread::Builder::new().name("midge-metrics".to_owned()).spawn(move || {
-            leave_descriptors();
+            begin_thread();
             run(address, &registry, &of_thread);
         })?;
         Ok(Self { ending, thread: Some(thread) })

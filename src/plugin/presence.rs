@@ -13,7 +13,7 @@ use midge_store::presence::{Attendance, Missed, Presence, Who};
 use midge_store::{StoreError, StoreUrl};
 
 use super::Plugin;
-use crate::host::{BrokerCell, BrokerThread, leave_descriptors};
+use crate::host::{BrokerCell, BrokerThread, begin_thread};
 use crate::options::Settings;
 
 /// How many messages may be put aside between two ticks; further ones are counted only.
@@ -43,7 +43,7 @@ impl Presenting {
         gate: Arc<Gate>,
     ) -> Result<Self, StoreError> {
         let backend = midge_store::open(url, &settings.store_settings())?;
-        let presence = Presence::start_in(backend, node, life, gate, settings.presence_settings.clone(), leave_descriptors)
+        let presence = Presence::start_in(backend, node, life, gate, settings.presence_settings.clone(), begin_thread)
             .map_err(|error| StoreError::Away(format!("no thread: {error}")))?;
         Ok(Self { attendance: Some(presence.attendance()), aside: BrokerCell::default(), _thread: Some(presence) })
     }

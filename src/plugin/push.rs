@@ -27,7 +27,7 @@ use super::waker::Waker;
 use crate::abi;
 use crate::border::Status;
 use crate::events::AclCheck;
-use crate::host::{BrokerCell, BrokerThread, Publication, host, leave_descriptors};
+use crate::host::{BrokerCell, BrokerThread, Publication, begin_thread, host};
 use crate::options::Settings;
 
 /// How long one tick spends on pushes; it ends with the message that exceeds it.
@@ -87,7 +87,7 @@ impl Pushing {
         let backend = midge_store::open(url, &settings.store_settings())?;
         // Each load has its own clients, and so its own place in the stream.
         let of_node = PushSettings { node: load.name(&settings.node_name()), ..settings.push_settings.clone() };
-        let reader = Pushes::start_in(backend, of_node, Box::new(move || waker.call()), leave_descriptors)
+        let reader = Pushes::start_in(backend, of_node, Box::new(move || waker.call()), begin_thread)
             .map_err(|error| StoreError::Away(format!("no thread: {error}")))?;
         Ok(Self { reader: Some(reader), first: load.is_first(), ..Self::default() })
     }

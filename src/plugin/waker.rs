@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::host::{leave_descriptors, wake_broker};
+use crate::host::{begin_thread, wake_broker};
 
 const REPEAT: Duration = Duration::from_millis(10);
 
@@ -29,7 +29,7 @@ impl Waker {
     pub(super) fn start(self: &Arc<Self>) -> std::io::Result<()> {
         let waker = self.clone();
         let thread = std::thread::Builder::new().name("midge-wake".to_owned()).spawn(move || {
-            leave_descriptors();
+            begin_thread();
             waker.run();
         })?;
         self.state.lock().unwrap_or_else(PoisonError::into_inner).thread = Some(thread);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::host::leave_descriptors;
+use crate::host::begin_thread;
 use crate::options::{AutosubSettings, ReaderAddress};
 use crate::plugin::waker::Waker;
 
@@ -72,7 +72,7 @@ impl Reader {
         });
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new().name("midge-retained".to_owned()).spawn(move || {
-            leave_descriptors();
+            begin_thread();
             of_thread.run(&address, &waker);
         })?;
         Ok(Self { shared, thread: Some(thread) })
