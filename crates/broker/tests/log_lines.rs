@@ -1,4 +1,4 @@
-//! Promise: no client can fill a disk with lines of the log.
+//! Promise: no client can fill a disk with log lines.
 //!
 //! Alone in its process, as the log is the process's.
 

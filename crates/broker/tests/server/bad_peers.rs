@@ -1,4 +1,4 @@
-//! Peers that waste, stall or flood, and what they are held to.
+//! Holds peers that waste, stall or flood to their bounds.
 //!
 //! Nothing here is timed: what others wait beside such peers, `cargo run --example bad_peers -p midge-bench` measures.
 
