@@ -42,11 +42,22 @@ impl<T> Slab<T> {
 
     /// Takes the value of `id` out; the id will be given out again.
     pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
+        let value = self.take(id)?;
+        self.release(id);
+        Some(value)
+    }
+
+    /// Takes the value of `id` out, which stays in use until [`Self::release`].
+    pub(crate) fn take(&mut self, id: u32) -> Option<T> {
         let (page, slot) = place(id);
         let value = self.pages.get_mut(page)?.get_mut(slot)?.take()?;
-        self.free.push(id);
         self.len -= 1;
         Some(value)
+    }
+
+    /// Gives an id out again that was [taken](Self::take), once.
+    pub(crate) fn release(&mut self, id: u32) {
+        self.free.push(id);
     }
 
     /// Returns the value of `id`.
@@ -99,6 +110,9 @@ mod tests {
         assert_eq!(slab.insert(2), 3000);
         assert_eq!((slab.end(), Slab::<u8>::default().end()), (3001, 0));
         assert_eq!(slab.get_mut(7).copied(), Some(1));
+        assert_eq!((slab.take(7), slab.take(7), slab.insert(3)), (Some(1), None, 3001));
+        slab.release(7);
+        assert_eq!((slab.insert(4), slab.len()), (7, 3002));
         assert_eq!(slab.get(100_000), None);
     }
 }

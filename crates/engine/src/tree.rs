@@ -281,6 +281,12 @@ impl SubscriptionTree {
         self.subscribers.count(subscriber)
     }
 
+    /// Returns how much was looked at for topics whose cost isn't the same for all, ever; differences count.
+    #[must_use]
+    pub(crate) fn work(&self) -> u64 {
+        self.rest.visited()
+    }
+
     /// Returns what is in the tree.
     #[must_use]
     pub fn counters(&self) -> Counters {

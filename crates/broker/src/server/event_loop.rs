@@ -155,6 +155,7 @@ impl EventLoop {
         }
         self.now = self.shared.clock.now();
         self.handshakes = 0;
+        self.shard.take_stock();
         let again = std::mem::take(&mut self.again);
         for event in &*events {
             match event.token() {

@@ -12,6 +12,9 @@ use super::event_loop::{EventLoop, turn};
 use super::peer::Phase;
 use super::transport::Opened;
 
+/// Work that the packets of one socket make in one turn, as the engine counts it: half a millisecond. The others have their turn then.
+const WORK: u64 = 5000;
+
 /// Steps of TLS handshakes in one turn: each costs as much as hundreds of messages, and those who are connected wait meanwhile.
 const HANDSHAKES: u32 = 8;
 
@@ -73,6 +76,11 @@ impl EventLoop {
         if !wanted {
             peer.unread = true;
             return;
+        }
+        if std::mem::take(&mut peer.deferred) {
+            let rest = self.take_partial(slot);
+            self.list(slot);
+            return self.feed(slot, &rest);
         }
         if peer.transport.is_handshaking() {
             self.handshakes += 1;
@@ -195,6 +203,7 @@ impl EventLoop {
     /// Handles all packets of a client that is connected: the hottest loop of the server.
     fn packets(&mut self, slot: u32, id: ConnectionId, version: ProtocolVersion, mut input: &[u8]) {
         let rules = self.shared.rules(Sender::Client(version));
+        let most = self.shard.work() + WORK;
         while !input.is_empty() {
             match decode(&rules, input) {
                 Ok(Decoded::Packet(packet, length)) => {
@@ -204,6 +213,9 @@ impl EventLoop {
                         packet => self.shard.packet(id, &packet, &turn!(self)),
                     }
                     input = &input[length..];
+                    if self.shard.work() > most && !input.is_empty() {
+                        return self.defer(slot, input);
+                    }
                 }
                 Ok(Decoded::Incomplete(size)) => {
                     self.keep(slot, input, size);
@@ -211,6 +223,16 @@ impl EventLoop {
                 }
                 Err(error) => return self.malformed(id, &error),
             }
+        }
+    }
+
+    /// Leaves packets for the next turn.
+    fn defer(&mut self, slot: u32, input: &[u8]) {
+        if self.keep(slot, input, input.len())
+            && let Some(peer) = self.peer(slot)
+        {
+            peer.deferred = true;
+            self.list(slot);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Memory for packets whose end hasn't come yet.
 //!
 //! Never more than twice what has come: an announced size alone costs nothing.
+//! Of what is large, room for all is reserved once some of it is there, so that it needn't be moved; what isn't written yet takes address space and no memory.
 //! Where there is none left, whoever holds most gives way, and is told (0x97).
 
 use std::time::Duration;
@@ -13,6 +14,9 @@ use super::seldom::Seldom;
 
 /// The time between two looks at who holds most, each at all connections of the loop.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// From this size on room for a whole packet is reserved.
+const LARGE: usize = 1 << 20;
 
 /// What a loop remembers of times without memory.
 #[derive(Debug, Default)]
@@ -28,26 +32,30 @@ impl EventLoop {
     pub(super) fn keep(&mut self, slot: u32, bytes: &[u8], size: usize) -> bool {
         let Some(peer) = self.peers.get_mut(slot as usize) else { return false };
         let (length, capacity) = (peer.partial.len() + bytes.len(), peer.partial.capacity());
-        if length > capacity {
-            let wanted = size.clamp(length, 2 * length);
-            let more = wanted - capacity;
-            if !self.shared.memory.receive(more) && !self.make_room(slot, more) {
-                self.out_of_memory(slot);
-                return false;
-            }
-            let Some(peer) = self.peers.get_mut(slot as usize) else { return false };
-            peer.partial.reserve_exact(wanted - peer.partial.len());
-            peer.partial.extend_from_slice(bytes);
-        } else {
-            peer.partial.extend_from_slice(bytes);
+        let wanted = match length {
+            _ if length <= capacity => capacity,
+            _ if length > LARGE / 2 => size.max(length),
+            _ => size.clamp(length, 2 * length),
+        };
+        let more = counted(length, wanted).saturating_sub(counted(peer.partial.len(), capacity));
+        if more > 0 && !self.shared.memory.receive(more) && !self.make_room(slot, more) {
+            self.out_of_memory(slot);
+            return false;
         }
+        let Some(peer) = self.peers.get_mut(slot as usize) else { return false };
+        if peer.partial.try_reserve_exact(wanted - peer.partial.len()).is_err() {
+            self.shared.memory.received(more);
+            self.out_of_memory(slot);
+            return false;
+        }
+        peer.partial.extend_from_slice(bytes);
         true
     }
 
     /// Returns the front of a packet, which isn't kept any more.
     pub(super) fn take_partial(&mut self, slot: u32) -> Vec<u8> {
         let Some(peer) = self.peers.get_mut(slot as usize) else { return Vec::new() };
-        self.shared.memory.received(peer.partial.capacity());
+        self.shared.memory.received(held(&peer.partial));
         std::mem::take(&mut peer.partial)
     }
 
@@ -58,10 +66,10 @@ impl EventLoop {
             return false;
         }
         self.shortage.next_look = now + LOOK;
-        let held = |(_, peer): &(usize, &super::peer::Peer)| peer.partial.capacity();
-        let Some((most, peer)) = self.peers.iter().max_by_key(held) else { return false };
+        let most = self.peers.iter().max_by_key(|(_, peer)| held(&peer.partial));
+        let Some((most, peer)) = most else { return false };
         let Ok(most_slot) = u32::try_from(most) else { return false };
-        if most_slot == slot || peer.partial.capacity() <= bytes {
+        if most_slot == slot || held(&peer.partial) <= bytes {
             return false;
         }
         self.out_of_memory(most_slot);
@@ -95,4 +103,13 @@ impl EventLoop {
             );
         }
     }
+}
+
+/// Returns what the front of a packet counts for.
+pub(super) fn held(partial: &Vec<u8>) -> usize {
+    counted(partial.len(), partial.capacity())
+}
+
+fn counted(length: usize, capacity: usize) -> usize {
+    if capacity > LARGE { length } else { capacity }
 }

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, IoSlice};
 use midge_engine::shard::ConnectionId;
 
 use super::event_loop::{EventLoop, turn};
+use super::memory::held;
 use super::peer::{PeerId, Phase};
 use super::transport::{SLICES, Written};
 
@@ -143,7 +144,7 @@ impl EventLoop {
     /// Closes a socket at once.
     pub(super) fn drop_peer(&mut self, slot: u32) {
         let Some(peer) = self.peers.try_remove(slot as usize) else { return };
-        self.shared.memory.received(peer.partial.capacity());
+        self.shared.memory.received(held(&peer.partial));
         match peer.phase {
             Phase::Open { id, .. } | Phase::Closing { id, .. } => self.forget(id),
             Phase::Asked(asked) => self.shared.memory.received(asked.frame.len()),

@@ -32,6 +32,8 @@ pub(super) struct Peer {
     pub(super) listed: bool,
     /// Whether the other side has ended its stream.
     pub(super) ended: bool,
+    /// Whether `partial` holds whole packets, to be handled before more is read.
+    pub(super) deferred: bool,
 }
 
 /// How far a connection has come.
@@ -75,7 +77,17 @@ pub(super) struct Asked {
 
 impl Peer {
     pub(super) fn new(transport: Transport, phase: Phase, serial: u32) -> Self {
-        Self { transport, phase, partial: Vec::new(), serial, blocked: false, unread: false, listed: false, ended: false }
+        Self {
+            transport,
+            phase,
+            partial: Vec::new(),
+            serial,
+            blocked: false,
+            unread: false,
+            listed: false,
+            ended: false,
+            deferred: false,
+        }
     }
 
     /// Returns the engine's name for it.

@@ -1,6 +1,7 @@
 //! Shows the server to real clients and to raw bytes.
 //!
 //! * [`clients`]: what Mosquitto's commands see, of all versions of the protocol.
+//! * [`bad_peers`]: who wastes, stalls or floods.
 //! * [`bytes`]: packets cut, glued, broken, and where they lead.
 //! * [`decisions`]: what is decided about clients, at once and later, and what the decision rests on.
 //! * [`durability`]: what was acknowledged is there after a crash.
@@ -10,6 +11,7 @@
 //! * [`transports`]: TLS, WebSocket, Unix sockets, and proxies.
 //! * [`users`]: the broker's own mind at the door.
 
+mod bad_peers;
 mod bytes;
 mod clients;
 mod decisions;

@@ -122,8 +122,9 @@ impl Shard {
     pub(super) fn end_session(&mut self, slot: u32, turn: &Turn<'_>) {
         self.publish_will(slot, turn);
         let subscriber = self.subscriber(slot);
-        self.tree.remove_all(subscriber);
-        let Some(mut session) = self.sessions.remove(slot) else { return };
+        let Some(mut session) = self.sessions.take(slot) else { return };
+        self.ending.push_back(slot);
+        self.end_subscriptions();
         self.names.remove(self.key.text(&session.client_id), slot);
         if let Some(key) = session.key {
             self.emitter.emit(Record::Ended { session: key });
@@ -135,6 +136,22 @@ impl Shard {
             self.pass_on(&mut flow, session.key, turn);
         }
         self.events.push_back(Event::SessionEnded { session: SessionId(slot), client_id: session.client_id });
+    }
+
+    /// Removes subscriptions of sessions that are over, some at each call; only then their ids are given out again.
+    pub(super) fn end_subscriptions(&mut self) {
+        /// Less than a millisecond.
+        const AT_ONCE: usize = 500;
+        let mut left = AT_ONCE;
+        while let Some(&slot) = self.ending.front() {
+            let subscriber = self.subscriber(slot);
+            left -= self.tree.remove_some(subscriber, left);
+            if left == 0 {
+                return;
+            }
+            self.ending.pop_front();
+            self.sessions.release(slot);
+        }
     }
 
     /// Returns the other loops that keep groups of a session.

@@ -189,6 +189,8 @@ impl Shard {
         self.counters.dropped_shared += unpicked;
         routing.left_out = matches.left_out();
         routing.forms.set_single(matches.len() + picks.len() == 1);
+        // What is delivered is worth its cost; what only has to be brought together is not.
+        let (before, matched) = (routing.deliveries, matches.len());
         let mut identifiers = std::mem::take(&mut self.scratch.identifiers);
         for delivery in matches.deliveries() {
             identifiers.clear();
@@ -203,6 +205,8 @@ impl Shard {
             };
             self.deliver(&to, routing, turn);
         }
+        let delivered = routing.deliveries - before;
+        self.work += (matched.saturating_sub(delivered) + delivered / 4) as u64;
         self.scratch.identifiers = identifiers;
         self.scratch.matches = matches;
         for (member, path) in picks.drain(..) {

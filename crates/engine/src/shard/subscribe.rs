@@ -21,6 +21,9 @@ use crate::tree::{Change, SubscriptionFilter, SubscriptionOptions};
 /// What a subscription takes beside its filter, in bytes.
 pub(super) const SUBSCRIPTION: usize = 140;
 
+/// What a subscription costs, as [`Shard::work`] counts it.
+const WORK: u64 = 32;
+
 impl Shard {
     /// Subscribes a session on the server's own account, asking no permission; shared filters included.
     ///
@@ -150,6 +153,7 @@ impl Shard {
         let qos = subscription.qos.min(self.settings.max_qos);
         let options = options(subscription, qos, identifier);
         self.memory.grow(subscription.filter.len() + SUBSCRIPTION);
+        self.work += WORK;
         let old = match filter.share_name() {
             Some(_) => self.join_group(session, subscription.filter, filter, options, awaiting),
             None => self.tree.subscribe(filter, self.subscriber(session), options),

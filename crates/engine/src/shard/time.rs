@@ -38,8 +38,8 @@ impl Shard {
     ///
     /// To be called once in each turn of the loop. The first call after [`Shard::restore`] passes on what sessions left behind that had ended.
     pub fn advance(&mut self, turn: &Turn<'_>) {
-        let held = self.held();
-        self.memory.begin_turn(held);
+        self.take_stock();
+        self.end_subscriptions();
         if !self.leftovers.is_empty() {
             self.pass_on_leftovers(turn);
         }
@@ -61,6 +61,14 @@ impl Shard {
         }
     }
 
+    /// Says what this loop holds of the memory of all, and looks what the others do.
+    ///
+    /// To be called at the beginning of a turn, as a loop that slept knows nothing of those that didn't; [`Self::advance`] does it too.
+    pub fn take_stock(&mut self) {
+        let held = self.held();
+        self.memory.begin_turn(held);
+    }
+
     /// Returns about how much memory there is in use beside messages and buffers, in bytes.
     fn held(&self) -> usize {
         /// A retained message beside its topic, for each loop.
@@ -75,7 +83,7 @@ impl Shard {
     /// Returns when [`Shard::advance`] is to be called at the latest, on the monotonic clock; `None` where only an input can change anything.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        if !self.walking.is_empty() || !self.leftovers.is_empty() || self.pushing.is_due() {
+        if !self.walking.is_empty() || !self.leftovers.is_empty() || !self.ending.is_empty() || self.pushing.is_due() {
             return Some(Duration::ZERO);
         }
         [self.timers.next(), self.retained.next_expiry()].into_iter().flatten().min()

@@ -63,12 +63,14 @@ impl Shard {
 
     /// Returns whether more may be read from the connection.
     ///
-    /// Not while too many acknowledgements wait for the journal, nor while the client leaves too many answers unread.
+    /// Not while too many acknowledgements wait for the journal, nor while the client leaves too many answers unread, nor once the connection is to be closed.
     #[must_use]
     pub fn wants_input(&self, connection: ConnectionId) -> bool {
         let known = self.connections.get(connection.slot).filter(|known| known.generation == connection.generation);
         known.is_some_and(|known| {
-            known.owed() < usize::from(self.settings.receive_maximum) && known.waiting() < self.settings.max_outgoing_bytes
+            !known.closing
+                && known.owed() < usize::from(self.settings.receive_maximum)
+                && known.waiting() < self.settings.max_outgoing_bytes
         })
     }
 

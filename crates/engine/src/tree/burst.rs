@@ -4,6 +4,7 @@
 //! So nodes are never more than a small multiple of the bytes of the filters, however the filters are chosen, and a branch is followed only where it exists.
 //! Levels are told apart by their keyed hash alone: the caller compares the text of each filter that [`BurstTrie::candidates`] names.
 
+use std::cell::Cell;
 use std::num::NonZeroU64;
 
 use crate::hash::{HashKey, Levels, MAX_HASHED_LEVELS, mix};
@@ -23,6 +24,7 @@ pub(crate) struct BurstTrie {
     nodes: Slab<Node>,
     edges: IdTable,
     root: Option<u32>,
+    visited: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -113,9 +115,15 @@ impl BurstTrie {
         self.nodes.len()
     }
 
+    /// Returns how many nodes were looked at for topics, ever.
+    pub(crate) fn visited(&self) -> u64 {
+        self.visited.get()
+    }
+
     /// Recurses at most 128 deep, as paths end there.
     fn visit(&self, at: u32, topic: &Levels, reserved: bool, found: &mut impl FnMut(u32)) {
         let node = self.node(at);
+        self.visited.set(self.visited.get() + 1);
         node.filters.iter().for_each(&mut *found);
         let depth = node.depth as usize;
         if !node.inner || depth >= topic.count().min(MAX_HASHED_LEVELS) {
