@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use midge_core::gate::{Gate, Refusal};
 use midge_core::name::{NodeName, Shown};
-use midge_store::node::{Fact, Life, Report};
+use midge_store::metrics::Metrics;
+use midge_store::node::{Collect, Fact, Life, Report};
+use midge_store::presence::Attendance;
 use midge_store::service::{Clock, Service};
 
 use crate::border::Status;
@@ -27,7 +29,6 @@ pub(crate) mod faults;
 mod hot;
 mod load;
 mod login;
-mod metrics;
 mod patience;
 mod presence;
 mod push;
@@ -42,7 +43,6 @@ use control::Controlling;
 use hot::Hot;
 use load::Load;
 use login::Delayed;
-use metrics::Metrics;
 use patience::Patience;
 use presence::Presenting;
 use push::Pushing;
@@ -58,9 +58,6 @@ use waker::Waker;
 const IDLE_TICK: Duration = Duration::from_millis(10);
 /// How soon it shall call again while logins wait.
 const BUSY_TICK: Duration = Duration::from_millis(5);
-
-/// What a report is made of.
-type Collect = Box<dyn Fn() -> Vec<(&'static str, Fact)> + Send + Sync>;
 
 /// One load of the plugin into a broker.
 pub(crate) struct Plugin {
@@ -172,7 +169,9 @@ impl Plugin {
         };
         // One address serves one load.
         let metrics = settings.metrics.filter(|_| load.is_first());
-        let metrics = metrics.map(|address| Metrics::start(address, &name, collect(), service.clone())).transpose();
+        let health = service.clone();
+        let health = Box::new(move || health.health());
+        let metrics = metrics.map(|address| Metrics::start(address, &name, collect(), health, begin)).transpose();
         let metrics = metrics.map_err(|error| format!("no thread: {error}"))?;
         Ok(Self {
             _metrics: metrics,
@@ -222,14 +221,14 @@ impl Plugin {
                 ("started", Fact::Gauge(started)),
             ];
             facts.extend(traffic.facts(&gate, level, pushes.as_ref().map(|pushes| pushes())));
-            facts.extend(attendance.iter().flat_map(presence::facts));
+            facts.extend(attendance.iter().flat_map(Attendance::facts));
             facts.extend(hot());
             if level > Level::Auth {
                 facts.extend(autosub.facts());
             }
             facts
         };
-        Box::new(collect)
+        Arc::new(collect)
     }
 
     /// Returns whether the broker has to tell of each message.

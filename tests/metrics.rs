@@ -66,7 +66,7 @@ fn a_broker_shows_its_numbers(version: MosquittoVersion) {
         ("midge_connects_total", "1"),
         ("midge_store_connected", "1"),
         ("midge_offline_messages_total", "0"),
-        ("midge_plugin_info", "1"),
+        ("midge_node_info", "1"),
     ] {
         assert_eq!(value(body, name), expected, "{name}");
     }

@@ -16,10 +16,10 @@ use midge_core::explain::{Inquiry, Question};
 use midge_core::gate::ClientPolicy;
 use midge_core::key::{BanTarget, KeySpace};
 use midge_core::name::Shown;
-use midge_store::node::Fact;
+use midge_store::node::{Collect, Fact};
 use serde_json::{Map, Value, json};
 
-use super::{Collect, Plugin, changes};
+use super::{Plugin, changes};
 use crate::border::Status;
 use crate::events::Control;
 use crate::host::{BrokerCell, BrokerThread, Publication, host};

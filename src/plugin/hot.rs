@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use midge_core::hot::{Arrival, Counter, Published, Ranking};
 use midge_core::topic::TopicName;
-use midge_store::hot::{HotCounters, HotSettings, HotTopics};
+use midge_store::hot::{HotSettings, HotTopics};
 use midge_store::node::Fact;
 use midge_store::{StoreError, StoreUrl};
 
@@ -84,14 +84,8 @@ impl Hot {
 
     /// Returns a function that returns what there is to report.
     pub(super) fn facts(&self) -> impl Fn() -> Vec<(&'static str, Fact)> + Send + Sync + use<> {
-        let counters = self.topics.as_ref().map(HotTopics::counting);
-        move || {
-            let Some(HotCounters { flushed, failed, dropped, .. }) = counters.as_ref().map(|counters| counters()) else {
-                return Vec::new();
-            };
-            let facts = [("hot_flushed", flushed), ("hot_failed", failed), ("hot_dropped", dropped)];
-            facts.map(|(name, count)| (name, Fact::Counter(count))).to_vec()
-        }
+        let facts = self.topics.as_ref().map(HotTopics::facts);
+        move || facts.as_ref().map(|facts| facts().to_vec()).unwrap_or_default()
     }
 
     /// Notes that the broker ticks.

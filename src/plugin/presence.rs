@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use midge_core::gate::{ClientPolicy, Gate};
 use midge_core::name::NodeName;
-use midge_store::node::{Fact, Life};
+use midge_store::node::Life;
 use midge_store::presence::{Attendance, Missed, Presence, Who};
 use midge_store::{StoreError, StoreUrl};
 
@@ -90,21 +90,4 @@ impl Plugin {
 /// Returns whose client a policy is for, and which.
 pub(super) fn who(policy: &ClientPolicy) -> Who {
     Who { user: policy.user().cloned(), client: policy.client().clone() }
-}
-
-/// Returns what there is to report.
-pub(super) fn facts(attendance: &Attendance) -> Vec<(&'static str, Fact)> {
-    let counters = attendance.counters();
-    let mut facts = vec![
-        ("presence_written", Fact::Counter(counters.written)),
-        ("presence_waiting", Fact::Gauge(counters.waiting)),
-        ("presence_skipped", Fact::Counter(counters.skipped)),
-        ("presence_refused", Fact::Counter(counters.refused)),
-        ("presence_swept", Fact::Counter(counters.swept)),
-    ];
-    if attendance.wants_missed() {
-        facts.push(("offline_messages", Fact::Counter(counters.missed)));
-        facts.push(("offline_dropped", Fact::Counter(counters.missed_dropped)));
-    }
-    facts
 }

@@ -19,6 +19,7 @@ mod tests;
 mod users;
 mod value;
 
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub struct Config {
     pub store_settings: StoreSettings,
     /// Whether the store is told how this node is.
     pub report: bool,
+    /// Where Prometheus is answered.
+    pub metrics: Option<SocketAddr>,
     /// How the store is told who is online, if it is.
     pub presence: Option<PresenceSettings>,
     /// How topics are counted, if they are.

@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use midge_core::hot::{Capacity, Counter, HotTopic, Metric, Part, Ranking, RollUp, Seed, Tally, Window};
 
+use crate::node::Fact;
 use crate::{Backend, StoreError};
 
 /// How many topics a sorted set of a bucket keeps, the hottest ones.
@@ -185,6 +186,16 @@ impl HotTopics {
     #[must_use]
     pub fn take_lists(&self) -> Vec<Ranking> {
         std::mem::take(&mut self.shared.lock().lists)
+    }
+
+    /// Returns a function that returns what a server reports of it.
+    pub fn facts(&self) -> impl Fn() -> [(&'static str, Fact); 3] + Send + Sync + use<> {
+        let counters = self.counting();
+        move || {
+            let HotCounters { flushed, failed, dropped, .. } = counters();
+            [("hot_flushed", flushed), ("hot_failed", failed), ("hot_dropped", dropped)]
+                .map(|(name, count)| (name, Fact::Counter(count)))
+        }
     }
 
     /// Returns a function that returns what has happened since the start, for who outlives this.

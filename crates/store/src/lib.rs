@@ -9,6 +9,7 @@ mod embedded;
 mod guarded;
 pub mod hot;
 mod limiter;
+pub mod metrics;
 pub mod node;
 pub mod presence;
 pub mod push;

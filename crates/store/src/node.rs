@@ -73,6 +73,9 @@ impl Life {
 /// The field with the token of a life.
 const LIFE: &[u8] = b"life";
 
+/// Returns what there is to report; called on threads of the store's.
+pub type Collect = Arc<dyn Fn() -> Vec<(&'static str, Fact)> + Send + Sync>;
+
 /// Who reports, and what.
 pub struct Report {
     /// The server's name.
@@ -80,7 +83,7 @@ pub struct Report {
     /// Its run.
     pub life: Arc<Life>,
     /// Returns what there is to report; called on the store's thread.
-    pub collect: Box<dyn Fn() -> Vec<(&'static str, Fact)> + Send + Sync>,
+    pub collect: Collect,
 }
 
 impl Report {

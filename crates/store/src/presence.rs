@@ -29,7 +29,7 @@ use midge_core::entry::Fields;
 use midge_core::gate::Gate;
 use midge_core::name::{ClientId, NodeName, Username};
 
-use crate::node::Life;
+use crate::node::{Fact, Life};
 use crate::{Backend, StoreError};
 use table::Table;
 
@@ -408,6 +408,24 @@ impl Attendance {
     /// Counts messages that somebody else had no room for.
     pub fn missed_more(&self, count: u64) {
         self.shared.counts.missed_dropped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Returns what a server reports of it.
+    #[must_use]
+    pub fn facts(&self) -> Vec<(&'static str, Fact)> {
+        let counters = self.counters();
+        let mut facts = vec![
+            ("presence_written", Fact::Counter(counters.written)),
+            ("presence_waiting", Fact::Gauge(counters.waiting)),
+            ("presence_skipped", Fact::Counter(counters.skipped)),
+            ("presence_refused", Fact::Counter(counters.refused)),
+            ("presence_swept", Fact::Counter(counters.swept)),
+        ];
+        if self.wants_missed() {
+            facts.push(("offline_messages", Fact::Counter(counters.missed)));
+            facts.push(("offline_dropped", Fact::Counter(counters.missed_dropped)));
+        }
+        facts
     }
 
     /// Returns what has happened since the start.

@@ -8,6 +8,7 @@ mod listener;
 mod place;
 mod users;
 
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,12 +43,11 @@ pub(super) const SECTIONS: [Section<Draft>; 13] = [
 ];
 
 /// The plugin's options that mean nothing here, and why.
-pub(super) const PLUGIN_ONLY: [(&str, &str); 14] = [
+pub(super) const PLUGIN_ONLY: [(&str, &str); 13] = [
     ("config", "this is the file itself"),
     ("delayed_login", "logins never hold anything up here"),
     ("login_deadline", "no thread waits for a login here"),
     ("control", "the broker is asked by the command"),
-    ("metrics", "the broker shows no numbers to Prometheus yet"),
     ("autosub_per_tick", "there are no ticks here"),
     ("autosub_mount_point", "listeners have no mount points here"),
     ("autosub_retained", "the broker has the retained messages itself"),
@@ -79,6 +79,7 @@ pub(super) struct Draft {
     pub(super) store_password: Option<String>,
     pub(super) store_settings: StoreSettings,
     pub(super) report: bool,
+    pub(super) metrics: Option<SocketAddr>,
     pub(super) push: bool,
     pub(super) push_settings: PushSettings,
     pub(super) presence: bool,
@@ -124,6 +125,7 @@ impl Default for Draft {
             store_password: None,
             store_settings: StoreSettings::default(),
             report: true,
+            metrics: None,
             push: true,
             push_settings: PushSettings::default(),
             presence: true,

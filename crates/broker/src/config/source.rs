@@ -348,6 +348,7 @@ impl Given {
             presence: draft.presence.then_some(draft.presence_settings),
             hot: draft.hot.then(|| HotSettings { node: node.clone(), ..draft.hot_settings }),
             report: draft.report,
+            metrics: draft.metrics,
             node,
             threads: draft.threads,
             sys_interval: draft.sys_interval,

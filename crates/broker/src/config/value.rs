@@ -2,6 +2,7 @@
 //!
 //! An error says what was found, or nothing where the allowed values say it all.
 
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -63,6 +64,10 @@ impl Value<'_> {
     /// Returns a number from 1 to `most`, or nothing for `none`.
     pub(super) fn bound(self, most: usize) -> Read<Option<NonZero<usize>>> {
         Ok(self.unless_none(|value| value.number(1, most))?.and_then(NonZero::new))
+    }
+
+    pub(super) fn socket_address(self) -> Read<SocketAddr> {
+        self.text.parse().map_err(|_| String::new())
     }
 
     pub(super) fn path(self) -> Read<PathBuf> {

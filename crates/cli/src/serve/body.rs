@@ -17,8 +17,9 @@ use midge_core::name::NodeName;
 use midge_engine::record::State;
 use midge_store::Backend;
 use midge_store::hot::{HotSettings, HotTopics};
+use midge_store::metrics::Metrics;
 use midge_store::node::{Fact, Life, Report};
-use midge_store::presence::{Presence, PresenceSettings};
+use midge_store::presence::{Attendance, Presence, PresenceSettings};
 use midge_store::push::PushCounters;
 
 use super::systemd::{Bound, Inherited};
@@ -56,6 +57,7 @@ pub(crate) struct Broker {
     journal: Option<Journal>,
     mind: Mind,
     addresses: Vec<Address>,
+    _metrics: Option<Metrics>,
     /// Enters all clients as gone when it goes, which is after the event loops.
     _presence: Option<Presence>,
 }
@@ -91,7 +93,8 @@ pub(crate) fn start(config: &Config, parts: Parts) -> Result<Broker> {
     let life = Arc::new(Life::default());
     let presence = presence(config, &mind, &node, &life, &parts.backend).map_err(cannot_serve)?;
     let hot = hot(config, &parts.backend).map_err(cannot_serve)?;
-    let mind = mind.observed_by(Observers { hot, attendance: presence.as_ref().map(Presence::attendance) });
+    let observers = Observers { hot, attendance: presence.as_ref().map(Presence::attendance) };
+    let mind = mind.observed_by(observers.clone());
     let (journal, state) = open_journal(config)?;
     let source = |settings| PushSource { backend: Arc::clone(&parts.backend), settings };
     let pushes = config.pushes.clone().map(source);
@@ -99,11 +102,18 @@ pub(crate) fn start(config: &Config, parts: Parts) -> Result<Broker> {
     let beginning = Beginning { state: &state, journal: journal.as_ref(), clock: mind.clock() };
     let server = Server::start(settings, &beginning, |place, handle| Box::new(Resident::new(&mind, handle, place.event_loop)));
     let server = server.map_err(cannot_serve)?;
+    let name = node.to_string();
+    let report = report(node, life, &mind, &server, observers);
+    let metrics = config.metrics.map(|address| {
+        let (collect, mind) = (Arc::clone(&report.collect), mind.clone());
+        Metrics::start(address, &name, collect, Box::new(move || mind.service().health()), || {})
+    });
+    let metrics = metrics.transpose().map_err(cannot_serve)?;
     if config.report {
-        mind.service().report(report(node, life, &mind, &server));
+        mind.service().report(report);
     }
     let addresses = server.addresses().iter().zip(&config.listeners).map(|(bound, listener)| shown(bound, listener)).collect();
-    Ok(Broker { server, journal, mind, addresses, _presence: presence })
+    Ok(Broker { server, journal, mind, addresses, _presence: presence, _metrics: metrics })
 }
 
 /// Starts to show who is online, unless nobody shall know.
@@ -248,10 +258,10 @@ fn shown(bound: &server::Address, listener: &Listener) -> Address {
 }
 
 /// Returns what the server says of itself in the store.
-fn report(node: NodeName, life: Arc<Life>, mind: &Mind, server: &Server) -> Report {
+fn report(node: NodeName, life: Arc<Life>, mind: &Mind, server: &Server, seen: Observers) -> Report {
     let (gate, handle) = (Arc::clone(mind.gate()), server.handle().clone());
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let pushes = server.push_counting();
+    let (pushes, hot) = (server.push_counting(), seen.hot.as_deref().map(HotTopics::facts));
     let collect = move || {
         let server::Report { engine, traffic, .. } = handle.report();
         let denied = gate.denials().counts();
@@ -273,9 +283,11 @@ fn report(node: NodeName, life: Arc<Life>, mind: &Mind, server: &Server) -> Repo
             ("retained", Fact::Gauge(engine.retained_messages as u64)),
         ];
         facts.extend(pushes.iter().flat_map(|pushes| push_facts(&pushes())));
+        facts.extend(seen.attendance.iter().flat_map(Attendance::facts));
+        facts.extend(hot.iter().flat_map(|hot| hot()));
         facts
     };
-    Report { node, life, collect: Box::new(collect) }
+    Report { node, life, collect: Arc::new(collect) }
 }
 
 /// Returns what the server says of pushes, in the plugin's words.

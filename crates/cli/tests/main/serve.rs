@@ -1,11 +1,12 @@
 //! A server from its start to its end, or why none.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use midge_testkit::{Connect, Protocol, RawClient, until};
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -171,6 +172,44 @@ fn who_is_online_and_what_is_hot_is_shown() -> Result<()> {
     shows_clients_and_topics(Some(&redis.url()))?;
     assert!(redis.ok(&["hot", "--json"], "").contains("chat/1"));
     assert!(redis.cli(&["XRANGE", "midge:events", "-", "+"]).contains("phone"));
+    Ok(())
+}
+
+#[test]
+fn prometheus_is_shown_the_numbers() -> Result<()> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("midge.toml");
+    let lines = "node = \"here\"\nanonymous = \"allow\"\nmetrics = \"127.0.0.1:0\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n";
+    std::fs::write(&file, lines)?;
+    let name = path(&file).to_owned();
+    let mut server = Serving::with(folder, &["--config", &name])?;
+    let said = "metrics are shown at http://";
+    server.process().wait_log(said, PATIENCE)?;
+    let log = server.process().log();
+    let address = log.split_once(said).and_then(|(_, rest)| rest.split_once("/metrics")).map(|(address, _)| address.to_owned());
+    let address = address.context("no address")?;
+    let shown = || -> Result<String> {
+        let mut stream = TcpStream::connect(&address)?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let _phone = server.subscribe(&["-i", "phone", "-t", "chat/#"])?;
+    server.publish(&["-t", "chat/1", "-m", "hello"])?.success()?;
+    for expected in [
+        "midge_node_info{node=\"here\",body=\"midge\",version=\"",
+        "midge_clients{node=\"here\"} 1\n",
+        "midge_published_total{node=\"here\"} 1\n",
+        "midge_delivered_total{node=\"here\"} 1\n",
+        "midge_store_connected{node=\"here\"} 1\n",
+        "midge_presence_written_total{node=\"here\"} ",
+        "midge_hot_failed_total{node=\"here\"} 0\n",
+        "# EOF\n",
+    ] {
+        until(expected, PATIENCE, || Ok(shown()?.contains(expected).then_some(())))?;
+    }
+    assert!(!shown()?.contains("See OPERATIONS.md"), "{}", shown()?);
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use midge_store::WatchPolicy;
 
 use super::super::LogFormat;
 use super::super::section::Setting;
+use super::super::value::Value;
 use super::Draft;
 
 pub(super) const SERVER: &[Setting<Draft>] = &[
@@ -232,6 +233,13 @@ pub(super) const STORE: &[Setting<Draft>] = &[
         super::SWITCH,
         "Whether the store is told every two seconds how this broker is, for `midge status`.",
         |s, v| v.switch().map(|v| s.report = v),
+    ),
+    Setting::<Draft>::new(
+        "metrics",
+        "none",
+        "none, or an IP address and a port, such as 127.0.0.1:9234",
+        "Where Prometheus is answered, without a password.",
+        |s, v| v.unless_none(Value::socket_address).map(|v| s.metrics = v),
     ),
 ];
 

@@ -9,8 +9,6 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use midge_store::node::Fact;
-use midge_store::service::{Health, Service};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -19,8 +17,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-use super::Collect;
-use crate::host::begin_thread;
+use crate::node::{Collect, Fact};
+use crate::service::Health;
 
 /// How long the thread waits for a connection before it looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(250);
@@ -48,22 +46,30 @@ impl Ending {
     }
 }
 
-/// The thread that answers.
-pub(super) struct Metrics {
+/// Returns how the store's threads are; called on the thread that answers.
+pub type Ask = Box<dyn Fn() -> Health + Send + Sync>;
+
+/// The thread that answers; ends when this is dropped.
+pub struct Metrics {
     ending: Arc<Ending>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Metrics {
-    /// Starts to answer at `address`, of which it is not sure yet that it can be had.
-    pub(super) fn start(address: SocketAddr, node: &str, collect: Collect, service: Arc<Service>) -> std::io::Result<Self> {
+    /// Starts to answer at `address`, of which it is not sure yet that it can be had: it is tried again until it can.
+    ///
+    /// `begin` is what the thread does first.
+    ///
+    /// # Errors
+    /// The thread can't be started.
+    pub fn start(address: SocketAddr, node: &str, collect: Collect, health: Ask, begin: fn()) -> std::io::Result<Self> {
         let labels = [("node".into(), node.to_owned().into())];
         let mut registry = Registry::with_prefix_and_labels("midge", labels.into_iter());
-        registry.register_collector(Box::new(Facts { collect, service }));
+        registry.register_collector(Box::new(Facts { collect, health }));
         let ending = Arc::new(Ending::default());
         let of_thread = ending.clone();
         let thread = std::thread::Builder::new().name("midge-metrics".to_owned()).spawn(move || {
-            begin_thread();
+            begin();
             run(address, &registry, &of_thread);
         })?;
         Ok(Self { ending, thread: Some(thread) })
@@ -86,7 +92,8 @@ fn run(address: SocketAddr, registry: &Registry, ending: &Ending) {
     while !ending.wait(Duration::ZERO) {
         match TcpListener::bind(address).and_then(|listener| set_look(&listener).map(|()| listener)) {
             Ok(listener) => {
-                log::info!("metrics are shown at http://{address}/metrics");
+                let bound = listener.local_addr().unwrap_or(address);
+                log::info!("metrics are shown at http://{bound}/metrics");
                 return serve(&listener, registry, ending);
             }
             Err(error) if !complained => {
@@ -183,7 +190,7 @@ fn left(end: Instant) -> std::io::Result<Duration> {
 /// What is reported, as metrics.
 struct Facts {
     collect: Collect,
-    service: Arc<Service>,
+    health: Ask,
 }
 
 impl std::fmt::Debug for Facts {
@@ -197,8 +204,8 @@ impl Collector for Facts {
         let facts = (self.collect)();
         let texts: Vec<(&'static str, String)> = facts.iter().filter_map(text_of).collect();
         let info = Info::new(texts);
-        info.encode(encoder.encode_descriptor("plugin", "The plugin and what it can do here", None, info.metric_type())?)?;
-        for (name, fact) in facts.into_iter().chain(of_service(&self.service.health())) {
+        info.encode(encoder.encode_descriptor("node", "Which body and release it is", None, info.metric_type())?)?;
+        for (name, fact) in facts.into_iter().chain(of_service(&(self.health)())) {
             let help = help(name);
             match fact {
                 Fact::Text(_) => {}
@@ -239,8 +246,11 @@ fn of_service(health: &Health) -> [(&'static str, Fact); 8] {
 /// What each number is; OPERATIONS.md says more.
 const HELP: &[(&str, &str)] = &[
     ("pid", "The broker's process"),
-    ("started", "When the plugin started, in seconds since 1970"),
+    ("started", "When it started, in seconds since 1970"),
     ("clients", "Connected clients"),
+    ("sessions", "Sessions, of clients that are connected or away"),
+    ("queued", "Messages that wait for their clients"),
+    ("retained", "Retained messages"),
     ("connects", "Clients that came"),
     ("published", "Messages that clients were allowed to publish"),
     ("delivered", "Deliveries that were allowed"),
