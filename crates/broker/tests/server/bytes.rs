@@ -87,6 +87,9 @@ fn what_is_wrong_is_answered_as_the_version_can() -> Result<()> {
     check(b"\x10\x0e\x00\x04MQTT\x05\x03\x00\x3c\x00\x00\x01c", b"\x20\x03\x00\x81\x00")?;
     // An authentication method that nobody knows, 5.0 [MQTT-4.12.0-1].
     check(b"\x10\x13\x00\x04MQTT\x05\x02\x00\x3c\x05\x15\x00\x02XX\x00\x01c", b"\x20\x03\x00\x8c\x00")?;
+    // Room for no CONNACK at all, and for one that says no, 5.0 [MQTT-3.1.2-24].
+    check(b"\x10\x13\x00\x04MQTT\x05\x02\x00\x3c\x05\x27\x00\x00\x00\x04\x00\x01c", b"")?;
+    check(b"\x10\x13\x00\x04MQTT\x05\x02\x00\x3c\x05\x27\x00\x00\x00\x05\x00\x01c", b"\x20\x03\x00\x95\x00")?;
     // Broken behind CONNECT: 5.0 says why, older versions can't.
     let broken = |protocol, id| [&connect(protocol, id)[..], b"\x36\x05\x00\x01t\x00\x01"].concat();
     let answer = exchange(server.port(), &[&broken(Protocol::V5, "v5")])?;

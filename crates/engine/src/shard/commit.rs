@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use midge_mqtt::{PacketId};
+use midge_mqtt::PacketId;
 
 use super::{Event, Shard, list};
 use crate::exchange::{Reach, ReplyTo, ToLoop};
