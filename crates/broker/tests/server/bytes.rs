@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 
 use anyhow::Result;
 use midge_broker::server::Settings;
-use midge_testkit::{Connect, Event, Packet, Protocol, RawClient, Will};
+use midge_testkit::{Connect, Event, Packet, Protocol, RawClient, Value, Will};
 
 use crate::support::{PATIENCE, Running};
 
@@ -152,9 +152,17 @@ fn stopping_tells_clients_and_publishes_wills() -> Result<()> {
 #[test]
 fn a_client_without_an_identifier_gets_one() -> Result<()> {
     let server = Running::plain(2)?;
-    let mut client = RawClient::open(server.port(), Protocol::V5)?;
-    client.send(&connect(Protocol::V5, ""))?;
-    let Event::Packet(Packet::ConnAck { code: 0, .. }) = client.receive(PATIENCE)? else { panic!("a CONNACK") };
-    client.ping(PATIENCE)?;
-    Ok(())
+    let mut assigned = Vec::new();
+    for _ in 0..3 {
+        let mut client = RawClient::open(server.port(), Protocol::V5)?;
+        client.send(&connect(Protocol::V5, ""))?;
+        let Event::Packet(Packet::ConnAck { code: 0, properties, .. }) = client.receive(PATIENCE)? else { panic!("a CONNACK") };
+        // Nobody else has it [MQTT-3.2.2-16].
+        let id = properties.into_iter().find(|property| property.0 == 0x12).expect("the identifier").1;
+        assert!(matches!(&id, Value::Bytes(id) if !id.is_empty()) && !assigned.contains(&id), "{id:?} after {assigned:?}");
+        assigned.push(id);
+        client.ping(PATIENCE)?;
+    }
+    // Before 5.0 nobody can say which it is.
+    RawClient::connect(server.port(), &Connect::new(Protocol::V3_1_1, ""))?.ping(PATIENCE)
 }
