@@ -17,6 +17,8 @@ mod engine;
 mod filter;
 #[path = "../../../fuzz/bodies/password.rs"]
 mod password;
+#[path = "../../../fuzz/bodies/seed.rs"]
+mod seed;
 
 /// Returns the kept inputs of a target.
 fn kept(target: &str) -> Vec<Vec<u8>> {
@@ -47,6 +49,24 @@ fn kept_inputs() {
     check("engine", engine::run);
     check("filter", filter::run);
     check("password", password::run);
+}
+
+/// The wire vectors are the seeds of `decode`.
+#[test]
+fn wire_vectors() {
+    for vector in midge_mqtt::vectors::all() {
+        let input = seed::of(&vector);
+        // Some rows have 64 KiB and more: the places of those that matter are at their beginning.
+        decode::run(&input);
+        for at in 0..input.len().min(64) {
+            decode::run(&input[..at]);
+            for flip in [0x01, 0x80, 0xFF] {
+                let mut changed = input.clone();
+                changed[at] ^= flip;
+                decode::run(&changed);
+            }
+        }
+    }
 }
 
 proptest! {

@@ -32,7 +32,7 @@ use trie::{NONE, Trie};
 /// The most levels that a topic name or filter may have to be allowed anything; a deeper one is denied.
 ///
 /// So a rule that is deeper than this could match nothing. A trailing `#` doesn't count in rules.
-pub const MAX_LEVELS: usize = 128;
+pub const MAX_LEVELS: usize = 256;
 
 /// The most rules that one key may hold; a key with more denies everything.
 pub const MAX_RULES: usize = 1_000_000;
@@ -280,10 +280,10 @@ mod tests {
     fn depth_is_bounded() {
         let deep = |levels: usize, end: &str| vec!["x"; levels].join("/") + end;
         for (filter, expected) in [
-            (deep(128, ""), true),
-            (deep(128, "/#"), true),
-            (deep(129, ""), false),
-            (deep(128, "/+"), false),
+            (deep(256, ""), true),
+            (deep(256, "/#"), true),
+            (deep(257, ""), false),
+            (deep(256, "/+"), false),
             (deep(1000, "/#"), false),
         ] {
             let (set, flaws) = RuleSet::parse(&fields(&[(&filter, b"p")]));

@@ -14,6 +14,9 @@ use super::door::{Admission, Entering, Hello, Verdict};
 use super::event_loop::{EventLoop, turn};
 use super::peer::{Asked, PeerId, Phase};
 
+/// The bytes of a CONNACK of 5.0 that says no: fixed header, flags, reason, no properties.
+const SMALLEST_REFUSAL: usize = 5;
+
 impl EventLoop {
     /// Asks whether the client is let in.
     pub(super) fn ask(&mut self, slot: u32, connect: &Connect<'_>, frame: &[u8], assigned: Option<Box<str>>) {
@@ -144,6 +147,12 @@ impl EventLoop {
             Verdict::Refused(reason) => reason,
             Verdict::Later | Verdict::Challenge(_) => return,
         };
+        let most = connect.properties.maximum_packet_size().map_or(usize::MAX, |most| most.get() as usize);
+        if most < SMALLEST_REFUSAL {
+            // It couldn't take the answer [MQTT-3.1.2-24].
+            self.traffic.refused_clients += 1;
+            return self.drop_peer(id.slot);
+        }
         self.refuse(id.slot, connect.version, reason);
     }
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 
 use anyhow::Result;
 use midge_broker::server::Settings;
-use midge_testkit::{Connect, Event, Packet, Protocol, RawClient, Will};
+use midge_testkit::{Connect, Event, Packet, Protocol, RawClient, Value, Will};
 
 use crate::support::{PATIENCE, Running};
 
@@ -87,6 +87,9 @@ fn what_is_wrong_is_answered_as_the_version_can() -> Result<()> {
     check(b"\x10\x0e\x00\x04MQTT\x05\x03\x00\x3c\x00\x00\x01c", b"\x20\x03\x00\x81\x00")?;
     // An authentication method that nobody knows, 5.0 [MQTT-4.12.0-1].
     check(b"\x10\x13\x00\x04MQTT\x05\x02\x00\x3c\x05\x15\x00\x02XX\x00\x01c", b"\x20\x03\x00\x8c\x00")?;
+    // Room for no CONNACK at all, and for one that says no, 5.0 [MQTT-3.1.2-24].
+    check(b"\x10\x13\x00\x04MQTT\x05\x02\x00\x3c\x05\x27\x00\x00\x00\x04\x00\x01c", b"")?;
+    check(b"\x10\x13\x00\x04MQTT\x05\x02\x00\x3c\x05\x27\x00\x00\x00\x05\x00\x01c", b"\x20\x03\x00\x95\x00")?;
     // Broken behind CONNECT: 5.0 says why, older versions can't.
     let broken = |protocol, id| [&connect(protocol, id)[..], b"\x36\x05\x00\x01t\x00\x01"].concat();
     let answer = exchange(server.port(), &[&broken(Protocol::V5, "v5")])?;
@@ -149,9 +152,17 @@ fn stopping_tells_clients_and_publishes_wills() -> Result<()> {
 #[test]
 fn a_client_without_an_identifier_gets_one() -> Result<()> {
     let server = Running::plain(2)?;
-    let mut client = RawClient::open(server.port(), Protocol::V5)?;
-    client.send(&connect(Protocol::V5, ""))?;
-    let Event::Packet(Packet::ConnAck { code: 0, .. }) = client.receive(PATIENCE)? else { panic!("a CONNACK") };
-    client.ping(PATIENCE)?;
-    Ok(())
+    let mut assigned = Vec::new();
+    for _ in 0..3 {
+        let mut client = RawClient::open(server.port(), Protocol::V5)?;
+        client.send(&connect(Protocol::V5, ""))?;
+        let Event::Packet(Packet::ConnAck { code: 0, properties, .. }) = client.receive(PATIENCE)? else { panic!("a CONNACK") };
+        // Nobody else has it [MQTT-3.2.2-16].
+        let id = properties.into_iter().find(|property| property.0 == 0x12).expect("the identifier").1;
+        assert!(matches!(&id, Value::Bytes(id) if !id.is_empty()) && !assigned.contains(&id), "{id:?} after {assigned:?}");
+        assigned.push(id);
+        client.ping(PATIENCE)?;
+    }
+    // Before 5.0 nobody can say which it is.
+    RawClient::connect(server.port(), &Connect::new(Protocol::V3_1_1, ""))?.ping(PATIENCE)
 }

@@ -197,8 +197,12 @@ fn a_certificate_says_who_a_client_is() -> Result<()> {
     Ok(())
 }
 
-/// Returns the data of a packet of authentication, as text.
+/// Returns the data of a packet of authentication, as text; it and the method are all that the packet says.
 fn data(properties: &[Property]) -> Option<String> {
+    let methods: Vec<_> = properties.iter().filter(|property| property.0 == Property::AUTH_METHOD).collect();
+    assert!(matches!(methods[..], [Property(_, Value::Bytes(method))] if method == b"riddle"), "{properties:?}"); // [MQTT-4.12.0-5]
+    // No reason string, no user property that could make it too large [MQTT-3.15.2-2] [MQTT-3.15.2-3].
+    assert!(!properties.iter().any(|property| [Property::REASON, 0x26].contains(&property.0)), "{properties:?}");
     let data = properties.iter().find(|property| property.0 == Property::AUTH_DATA)?;
     let Value::Bytes(bytes) = &data.1 else { return None };
     String::from_utf8(bytes.clone()).ok()

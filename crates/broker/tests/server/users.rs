@@ -73,6 +73,22 @@ fn users_get_in_and_do_what_their_rules_say() -> Result<()> {
 }
 
 #[test]
+fn a_user_may_be_bound_to_client_identifiers() -> Result<()> {
+    let mut staffed = Staffed::start(2, &alice()?)?;
+    staffed.store.write(&[set(Key::User("alice".parse()?), &[("client_id", "alice-phone")])])?;
+    assert_eq!(staffed.login("alice-phone", "alice", "secret")?.1, 0);
+    let (mut other, code) = staffed.login("alice-tablet", "alice", "secret")?;
+    // 3.1.1: MQTT-3.1.3-9.
+    assert_eq!(code, 0x85, "[MQTT-3.1.3-8]");
+    assert_eq!(other.closed(PATIENCE)?, None);
+    let connect = Connect::new(Protocol::V3_1_1, "alice-tablet").login("alice", "secret");
+    let (mut older, code) = RawClient::try_connect(staffed.server.port(), &connect)?;
+    assert_eq!(code, 2);
+    assert_eq!(older.closed(PATIENCE)?, None);
+    Ok(())
+}
+
+#[test]
 fn what_changes_in_the_store_acts_on_who_is_connected() -> Result<()> {
     let mut staffed = Staffed::start(2, &alice()?)?;
     let editor = HashPolicy::default().hash(b"pen")?;

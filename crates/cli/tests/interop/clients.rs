@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use midge_testkit::{Certs, Finished, peer, workspace};
+use midge_testkit::{Certs, Connect, Finished, Protocol, RawClient, Value, peer, workspace};
 
 use crate::served::{Served, free_port};
 
@@ -64,6 +64,33 @@ fn aiomqtt_gmqtt_and_amqtt() {
 #[test]
 fn mqtt_js() {
     show(Command::new("node").arg(program("with_mqttjs.mjs")).env("MODULES", peer("clients/node_modules").unwrap()));
+}
+
+#[test]
+fn mosquitto_rr() {
+    let server = Served::plain();
+    let question = |version: &str, qos: u8| {
+        let mut command = Command::new(peer("bin/mosquitto_rr-2.1.2").unwrap());
+        command.args(["-p", &server.port.to_string(), "-V", version, "-q", &qos.to_string(), "-W", "20"]);
+        command.args(["-t", "ask", "-e", "answer/%1", "-m", "question"]);
+        Finished::run(&mut command, PATIENCE).unwrap().success().unwrap()
+    };
+    let mut responder = RawClient::connect(server.port, &Connect::new(Protocol::V5, "responder")).unwrap();
+    responder.subscribe(&[("ask", 2)]).unwrap();
+    for version in ["5", "311", "31"] {
+        for qos in 0..3 {
+            std::thread::scope(|scope| {
+                let asked = scope.spawn(|| question(version, qos));
+                let message = responder.message(PATIENCE).unwrap().expect("the question");
+                assert_eq!((message.payload.as_slice(), message.qos), (&b"question"[..], qos));
+                // Response Topic: 5.0 alone can say it.
+                let topic = message.properties.iter().find(|property| property.0 == 0x08).map(|property| property.1.clone());
+                assert_eq!(topic, (version == "5").then(|| Value::Bytes(b"answer/%1".to_vec())));
+                responder.publish("answer/%1", b"42", qos, false).unwrap();
+                assert_eq!(asked.join().unwrap().trim_end(), "42");
+            });
+        }
+    }
 }
 
 #[test]

@@ -11,16 +11,14 @@ use crate::session::inflight::Sending;
 impl Shard {
     /// A message of QoS 1 is delivered, or refused, which is the same to us [MQTT-4.8.2-6].
     pub(super) fn incoming_puback(&mut self, slot: u32, packet: &Puback<'_>, turn: &Turn<'_>) -> Result<(), ReasonCode> {
-        self.complete(slot, packet.packet_id, |entry| is_message(entry, QoS::AtLeastOnce), turn);
-        Ok(())
+        self.complete(slot, packet.packet_id, |entry| is_message(entry, QoS::AtLeastOnce), turn)
     }
 
     /// The client has a message of QoS 2, or refuses it.
     pub(super) fn incoming_pubrec(&mut self, slot: u32, packet: &Pubrec<'_>, turn: &Turn<'_>) -> Result<(), ReasonCode> {
         let id = packet.packet_id;
         if packet.reason_code.is_failure() {
-            self.complete(slot, id, |entry| is_message(entry, QoS::ExactlyOnce), turn);
-            return Ok(());
+            return self.complete(slot, id, |entry| is_message(entry, QoS::ExactlyOnce), turn);
         }
         let Some(session) = self.sessions.get_mut(self.session_of(slot)) else { return Ok(()) };
         let key = session.key;
@@ -41,7 +39,8 @@ impl Shard {
                 inflight.release(id, true, after);
                 self.hold(slot, after, 0, HeldPacket::Pubrel(id, ReasonCode::Success)); // [MQTT-4.3.3-4]
             }
-            _ => self.hold(slot, 0, 0, HeldPacket::Pubrel(id, ReasonCode::PacketIdentifierNotFound)),
+            Some(_) => return Err(ReasonCode::ProtocolError),
+            None => self.hold(slot, 0, 0, HeldPacket::Pubrel(id, ReasonCode::PacketIdentifierNotFound)),
         }
         Ok(())
     }
@@ -66,21 +65,28 @@ impl Shard {
 
     /// A message of QoS 2 is delivered.
     pub(super) fn incoming_pubcomp(&mut self, slot: u32, packet: &Pubcomp<'_>, turn: &Turn<'_>) -> Result<(), ReasonCode> {
-        self.complete(slot, packet.packet_id, |entry| entry.message.is_none(), turn);
-        Ok(())
+        self.complete(slot, packet.packet_id, |entry| entry.message.is_none(), turn)
     }
 
     /// Takes a message out of flight, and sends the next.
-    fn complete(&mut self, slot: u32, id: PacketId, expected: impl Fn(&Sending) -> bool, turn: &Turn<'_>) {
+    ///
+    /// An acknowledgement of the wrong kind is out of order: the message would stay in flight for ever.
+    fn complete(
+        &mut self,
+        slot: u32,
+        id: PacketId,
+        expected: impl Fn(&Sending) -> bool,
+        turn: &Turn<'_>,
+    ) -> Result<(), ReasonCode> {
         let session = self.session_of(slot);
-        let Some(known) = self.sessions.get_mut(session) else { return };
+        let Some(known) = self.sessions.get_mut(session) else { return Ok(()) };
         let key = known.key;
-        let Some(flow) = known.flow.as_mut() else { return };
-        // Who acknowledges what isn't there, after a crash for instance, is not punished.
-        if !flow.inflight.find(id).is_some_and(|entry| expected(entry)) {
-            return;
+        let Some(flow) = known.flow.as_mut() else { return Ok(()) };
+        if flow.inflight.find(id).is_some_and(|entry| !expected(entry)) {
+            return Err(ReasonCode::ProtocolError);
         }
-        let Some(sending) = flow.inflight.remove(id) else { return };
+        // Who acknowledges what isn't there, after a crash for instance, is not punished.
+        let Some(sending) = flow.inflight.remove(id) else { return Ok(()) };
         let more = !flow.queue.is_empty() || flow.inflight.unsent() > 0 || !flow.walks.is_empty();
         if let Some(connection) = self.connections.get_mut(slot).filter(|_| sending.frees_place()) {
             connection.quota = connection.quota.saturating_add(1).min(connection.window);
@@ -89,6 +95,7 @@ impl Shard {
         if more {
             self.pump(session, turn);
         }
+        Ok(())
     }
 
     /// Answers PINGREQ [MQTT-3.12.4-1]. Who pings is idle: what is kept for busy times is given back.

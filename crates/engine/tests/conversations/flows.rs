@@ -90,6 +90,35 @@ fn puback_says_when_nobody_has_a_subscription() {
 }
 
 #[test]
+fn acknowledgements_of_the_wrong_kind_end_the_connection() {
+    for version in ["v4", "v5"] {
+        let said = if version == "v5" { "a< disconnect 82" } else { "" };
+        for (qos, answers) in
+            [(1, &["pubrec #1", "pubcomp #1"][..]), (2, &["puback #1", "pubcomp #1", "pubrec #1\na< pubrel #1\na> puback #1"])]
+        {
+            for answer in answers {
+                let script = format!(
+                    "a> connect {version} clean
+                     a< connack new
+                     a> subscribe #1 t:q{qos}
+                     a< suback #1 0{qos}
+                     p> connect v4 clean
+                     p< connack new
+                     p> publish t 1 q{qos} #1
+                     p< {} #1
+                     a< publish t 1 q{qos} #1
+                     a> {answer}
+                     {said}
+                     a< closed",
+                    if qos == 1 { "puback" } else { "pubrec" },
+                );
+                check("4.13, 3.1.1 MQTT-4.8.0-1: they are out of order", &script);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_copy_of_qos_2_counts_once() {
     let settings = Settings { receive_maximum: 1, ..Settings::default() };
     for loops in [1, 2] {
