@@ -6,7 +6,7 @@
 use std::sync::mpsc::sync_channel;
 
 use midge_core::access::Access;
-use midge_core::gate::{Admission, Asked, ClientPolicy, Hello, Proof};
+use midge_core::gate::{Admission, Asked, ClientPolicy, Hello, Proof, Stranger};
 use midge_core::name::{ClientId, Shown, Username};
 use midge_core::policy::{Decision, Reason};
 use midge_core::topic::{TopicFilter, TopicName};
@@ -283,5 +283,11 @@ pub(super) fn verified(check: &AclCheck<'_>, id: &[u8], user: Option<&[u8]>) -> 
         Some(user) => Some(Username::from_bytes(user).ok()?),
         None => None,
     };
-    Some(Hello { user, client: ClientId::from_bytes(id).ok()?, address: address_of(check.client), proof: Proof::Verified })
+    Some(Hello {
+        user,
+        client: ClientId::from_bytes(id).ok()?,
+        address: address_of(check.client),
+        proof: Proof::Verified,
+        stranger: Stranger::Refused,
+    })
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
 use midge_core::certificate::identity_from_der;
-use midge_core::gate::{Admission, Asked, ClientPolicy, Hello, Proof, Refusal};
+use midge_core::gate::{Admission, Asked, ClientPolicy, Hello, Proof, Refusal, Stranger};
 use midge_core::name::{ClientId, Username};
 use midge_store::service::{Done, Verdict};
 
@@ -364,5 +364,5 @@ fn hello_of(login: &Login<'_>, identity: Option<Username>) -> Result<Hello, Refu
         (None, None | Some(b"")) => None,
         (None, Some(name)) => Some(Username::from_bytes(name).map_err(|error| bad("username", error))?),
     };
-    Ok(Hello { user, client, address: address_of(login.client), proof })
+    Ok(Hello { user, client, address: address_of(login.client), proof, stranger: Stranger::Refused })
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use midge_core::gate::{Admission, Asked, Hello, Proof, Refusal, ScramStep};
+use midge_core::gate::{Admission, Asked, Hello, Proof, Refusal, ScramStep, Stranger};
 use midge_core::name::{ClientId, Username};
 use midge_core::scram::{ClientFirst, MECHANISM, ServerFirst, ServerNonce};
 
@@ -91,7 +91,7 @@ impl Plugin {
         let (Ok(user), Ok(client)) = (user.clone(), ClientId::from_bytes(step.client.id().unwrap_or_default())) else {
             return refused(&Refusal::Internal);
         };
-        let hello = Hello { user: Some(user.clone()), client, address, proof: Proof::Verified };
+        let hello = Hello { user: Some(user.clone()), client, address, proof: Proof::Verified, stranger: Stranger::Refused };
         match self.gate.admit(hello, Asked::Store, now) {
             Admission::Admitted(policy) => match self.let_in(thread, step.client, policy, Some(&user)) {
                 Status::SUCCESS => {

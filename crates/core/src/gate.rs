@@ -31,7 +31,7 @@ mod settings;
 pub use admission::{Admission, HashJob, Hashed};
 pub use client_policy::ClientPolicy;
 pub use effect::{Effect, MAX_EFFECTS};
-pub use hello::{Asked, Hello, Proof};
+pub use hello::{Asked, Hello, Proof, Stranger};
 pub use refusal::Refusal;
 pub use scram::ScramStep;
 pub use settings::{Anonymous, GateSettings, LoginSettings, StoreDown};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use midge_core::directory::DirectorySettings;
 use midge_core::entry::Entry;
-use midge_core::gate::{Gate, GateSettings, Hello, LoginSettings, Proof, Refusal};
+use midge_core::gate::{Gate, GateSettings, Hello, LoginSettings, Proof, Refusal, Stranger};
 use midge_core::key::{Key, KeySpace};
 use midge_core::name::Username;
 use midge_core::password::HashPolicy;
@@ -145,7 +145,7 @@ fn a_change_acts_on_the_server_at_once() {
         let (sender, verdict) = channel();
         let proof = Proof::Password(b"open sesame".to_vec().into());
         let alice: Username = "alice".parse().unwrap();
-        let hello = Hello { user: Some(alice), client: "c".parse().unwrap(), address: None, proof };
+        let hello = Hello { user: Some(alice), client: "c".parse().unwrap(), address: None, proof, stranger: Stranger::Refused };
         service.login(hello, Box::new(move |verdict| sender.send(verdict).unwrap()));
         verdict.recv_timeout(PATIENCE).unwrap()
     };

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use midge_core::certificate::{CertificateField, identity_from_der};
-use midge_core::gate::{Hello as Claim, Proof, Refusal};
+use midge_core::gate::{Hello as Claim, Proof, Refusal, Stranger};
 use midge_core::name::{ClientId, Username};
 use midge_mqtt::Connect;
 
@@ -24,7 +24,7 @@ pub struct Hello<'a> {
 
 impl Hello<'_> {
     /// Returns what the gate is asked; a certificate's name, where `identity` says which, stands for a password.
-    pub(super) fn claim(&self, identity: Option<CertificateField>) -> Result<Claim, Refusal> {
+    pub(super) fn claim(&self, identity: Option<CertificateField>, stranger: Stranger) -> Result<Claim, Refusal> {
         let identity = identity.zip(self.certificate).map(|(field, der)| name_in(der, field)).transpose()?;
         let proof = match (&identity, self.connect.password) {
             (Some(_), _) => Proof::Verified,
@@ -37,7 +37,7 @@ impl Hello<'_> {
             (None, None | Some("")) => None,
             (None, Some(name)) => Some(username(name)?),
         };
-        Ok(Claim { user, client: self.client()?, address: self.address, proof })
+        Ok(Claim { user, client: self.client()?, address: self.address, proof, stranger })
     }
 
     pub(super) fn client(&self) -> Result<ClientId, Refusal> {

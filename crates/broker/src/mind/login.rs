@@ -8,7 +8,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use midge_core::gate::{Admission, Asked, ClientPolicy, Hello as Claim, Refusal};
+use midge_core::gate::{Admission, Asked, ClientPolicy, Hello as Claim, Refusal, Stranger};
 use midge_core::name::{ClientId, Shown, Username};
 use midge_core::policy::{Latest, Policy};
 use midge_core::time::Now;
@@ -26,7 +26,7 @@ use super::restored::Restored;
 use super::scram::{Exchange, Step};
 use super::table::{Client, Entry, Guest, Table};
 use super::verdict::{Admitted, Verdict, of_end, of_login, properties};
-use super::{Anonymity, Shared, permissions};
+use super::{Anonymity, Door, Shared, permissions};
 
 /// Who is let in by one event loop and what they may.
 ///
@@ -107,11 +107,11 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
 
     /// Decides whether a client is let in; `key` names it from here on.
     pub fn connect(&mut self, key: K, hello: &Hello<'_>, now: Now) -> Verdict {
-        let identity = self.shared.doors.load().get(hello.door).and_then(|door| door.identity);
+        let door = self.shared.doors.load().get(hello.door).copied().unwrap_or_default();
         if let Some(method) = hello.connect.properties.authentication_method() {
             return self.begin_exchange(key, hello, method, now);
         }
-        let claim = match hello.claim(identity) {
+        let claim = match hello.claim(door.identity, self.stranger_at(&door)) {
             Ok(claim) => claim,
             Err(refusal) => {
                 let who = Who { user: None, client: hello.client_id, address: hello.address };
@@ -217,6 +217,12 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
             Err(refusal) => self.tell_refusal(&who, &refusal, now),
         };
         self.ready.push_back((key, verdict));
+    }
+
+    /// Returns what becomes of a name that no user has: as long as nobody has one, it is no more than none.
+    fn stranger_at(&self, door: &Door) -> Stranger {
+        let is_open = matches!(door.anonymous, Anonymity::WhileNoUsers | Anonymity::Open) && self.shared.house.is_open();
+        if is_open { Stranger::Nameless } else { Stranger::Refused }
     }
 
     /// Returns the verdict on somebody whom the gate lets in.

@@ -8,7 +8,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use midge_core::gate::{Admission, Asked, ClientPolicy, Hello as Claim, Proof, Refusal};
+use midge_core::gate::{Admission, Asked, ClientPolicy, Hello as Claim, Proof, Refusal, Stranger};
 use midge_core::time::Now;
 use midge_engine::record::State;
 use midge_engine::shard::{SessionId, Shard};
@@ -110,7 +110,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
     fn ask_for(&mut self, absent: Absent, shard: &mut Shard, now: Now) {
         let user = absent.username.as_deref().map(str::parse).transpose();
         let (Ok(user), Ok(client)) = (user, absent.client_id.parse()) else { return };
-        let claim = Claim { user, client, address: None, proof: Proof::Verified };
+        let claim = Claim { user, client, address: None, proof: Proof::Verified, stranger: Stranger::Refused };
         let session = absent.session;
         match self.shared.gate.admit(claim.clone(), Asked::Memory, now) {
             Admission::Admitted(policy) => self.adopt(session, policy, shard, now),

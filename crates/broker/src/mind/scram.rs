@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use midge_core::gate::{Admission, Asked, Hello as Claim, Proof, Refusal, ScramStep};
+use midge_core::gate::{Admission, Asked, Hello as Claim, Proof, Refusal, ScramStep, Stranger};
 use midge_core::name::{ClientId, Username};
 use midge_core::scram::{ClientFirst, MECHANISM, ServerFirst, ServerNonce};
 use midge_core::time::Now;
@@ -169,6 +169,7 @@ impl<K: Copy + Eq + Hash + Send + 'static> LoopMind<K> {
             client: exchange.client.clone(),
             address: exchange.address,
             proof: Proof::Verified,
+            stranger: Stranger::Refused,
         };
         match self.shared.gate.admit(claim, Asked::Store, now) {
             Admission::Admitted(policy) => {

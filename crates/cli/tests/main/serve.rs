@@ -87,6 +87,20 @@ fn the_first_user_ends_that_nobody_needs_a_name() -> Result<()> {
 }
 
 #[test]
+fn a_name_is_no_hindrance_before_there_are_users() -> Result<()> {
+    let server = Serving::start()?;
+    for words in [&["-u", "somebody", "-P", "whatever"][..], &["-u", "somebody"]] {
+        server.publish(&[words, &["-t", "chat/1", "-m", "x"]].concat())?.success()?;
+    }
+    let mut guest = server.subscribe(&["-u", "somebody", "-P", "whatever", "-t", "chat/#"])?;
+    server.add_user("alice")?;
+    guest.process().wait_log("Received DISCONNECT", PATIENCE)?;
+    let refused = server.publish(&["-u", "somebody", "-P", "whatever", "-t", "chat/1", "-m", "x"])?;
+    assert!(refused.stderr.contains("Not authorized"), "{refused:?}");
+    Ok(())
+}
+
+#[test]
 fn who_is_let_in_without_a_name_has_rules_once_there_is_a_user() -> Result<()> {
     let server = Serving::with(TempDir::new()?, &["--listen", "0.0.0.0:0", "--allow-anonymous"])?;
     let publish =

@@ -33,6 +33,16 @@ impl fmt::Debug for Proof {
     }
 }
 
+/// What becomes of a name that no user has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stranger {
+    /// Who brings it is refused.
+    #[default]
+    Refused,
+    /// Who brings it counts as one who brings none, whatever the password is.
+    Nameless,
+}
+
 /// A client that asks to be let in.
 #[derive(Clone, Debug)]
 pub struct Hello {
@@ -44,6 +54,15 @@ pub struct Hello {
     pub address: Option<IpAddr>,
     /// How it shows who it is.
     pub proof: Proof,
+    /// What becomes of it where no user has its name.
+    pub stranger: Stranger,
+}
+
+impl Hello {
+    /// Returns the same client as if it had brought no name.
+    pub(super) fn without_name(self) -> Self {
+        Self { user: None, proof: Proof::None, stranger: Stranger::Refused, ..self }
+    }
 }
 
 /// What the caller has done since it asked for the same client before.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::admission::Against;
 use super::hello::Claim;
-use super::{Admission, Asked, ClientPolicy, Effect, Gate, HashJob, Hello, LoginSettings, Proof, Refusal, StoreDown};
+use super::{Admission, Asked, ClientPolicy, Effect, Gate, HashJob, Hello, LoginSettings, Proof, Refusal, StoreDown, Stranger};
 use crate::directory::{Account, Seat, Standing};
 use crate::name::Username;
 use crate::password::StoredPassword;
@@ -69,6 +69,9 @@ impl Login<'_> {
             Usable::Yes => {}
             Usable::Ask => return Admission::Load(slot.clone()),
             Usable::No(refusal) => return Admission::Refused(refusal),
+        }
+        if !claim.proven && hello.stranger == Stranger::Nameless && account.standing() == Standing::Missing {
+            return self.decide(hello.without_name());
         }
         if !claim.proven {
             return self.judge_password(hello, seat, claim, &account);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use midge_core::access::Access;
 use midge_core::directory::{Change, Directory, FlawedKey, Slot};
 use midge_core::entry::Entry;
-use midge_core::gate::{Admission, Asked, ClientPolicy, Gate, GateSettings, Hello, LoginSettings, Proof, Refusal};
+use midge_core::gate::{Admission, Asked, ClientPolicy, Gate, GateSettings, Hello, LoginSettings, Proof, Refusal, Stranger};
 use midge_core::key::{Key, KeySpace};
 use midge_core::time::Now;
 use midge_core::topic::{TopicFilter, TopicName};
@@ -25,7 +25,7 @@ pub(crate) fn text(value: &str, ttl: Option<u64>) -> Entry {
 
 pub(crate) fn hello(user: &str, client: &str, proof: Proof) -> Hello {
     let user = (!user.is_empty()).then(|| user.parse().unwrap());
-    Hello { user, client: client.parse().unwrap(), address: Some("192.0.2.1".parse().unwrap()), proof }
+    Hello { user, client: client.parse().unwrap(), address: Some("192.0.2.1".parse().unwrap()), proof, stranger: Stranger::Refused }
 }
 
 pub(crate) fn password(text: &str) -> Proof {

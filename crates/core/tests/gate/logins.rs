@@ -2,7 +2,9 @@
 
 use midge_core::credentials::CredentialSettings;
 use midge_core::entry::Entry;
-use midge_core::gate::{Admission, Anonymous, Asked, Effect, GateSettings, LoginSettings, Proof, Refusal, ScramStep};
+use midge_core::gate::{
+    Admission, Anonymous, Asked, Effect, GateSettings, Hello, LoginSettings, Proof, Refusal, ScramStep, Stranger,
+};
 use midge_core::password::HashPolicy;
 use midge_core::scram::ScramCredential;
 
@@ -92,6 +94,31 @@ fn anonymous_clients_get_their_groups_rules_and_everyones() {
     assert_eq!(world.login(&hello("alice", "c", Proof::None)).unwrap_err(), Refusal::NoPassword);
     world.gate.reload(settings());
     assert_eq!(world.login(&hello("", "c", Proof::None)).unwrap_err(), Refusal::Anonymous);
+}
+
+#[test]
+fn a_name_that_no_user_has_is_none_where_the_caller_says_so() {
+    let mut world = World::with(GateSettings::default(), LoginSettings { anonymous: Anonymous::Allow, ..settings() });
+    world.write("user:{alice}", hash(&[("password", "{plain}secret")]));
+    world.write("user:{off}", hash(&[("password", "{plain}secret"), ("enabled", "0")]));
+    let nameless = |user, proof| Hello { stranger: Stranger::Nameless, ..hello(user, "c", proof) };
+    for proof in [Proof::None, password("x")] {
+        let policy = world.login(&nameless("nobody", proof)).unwrap();
+        assert!(policy.user().is_none());
+    }
+    for (user, proof, expected) in [
+        ("alice", password("wrong"), Refusal::BadPassword),
+        ("alice", Proof::None, Refusal::NoPassword),
+        ("off", password("secret"), Refusal::Disabled),
+    ] {
+        assert_eq!(world.login(&nameless(user, proof)).unwrap_err(), expected, "{user}");
+    }
+    assert_eq!(world.login(&nameless("alice", password("secret"))).unwrap().user().unwrap().as_str(), "alice");
+    world.answers = false;
+    assert_eq!(world.login(&nameless("other", password("x"))).unwrap_err(), Refusal::StoreAway);
+    world.answers = true;
+    world.gate.reload(settings());
+    assert_eq!(world.login(&nameless("nobody", Proof::None)).unwrap_err(), Refusal::Anonymous);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use fake::Fake;
 use midge_core::entry::Entry;
-use midge_core::gate::{Asked, ClientPolicy, Gate, GateSettings, Hello, LoginSettings, Proof, Refusal, StoreDown};
+use midge_core::gate::{Asked, ClientPolicy, Gate, GateSettings, Hello, LoginSettings, Proof, Refusal, StoreDown, Stranger};
 use midge_core::key::Key;
 use midge_core::password::HashPolicy;
 use midge_core::shield::ShieldSettings;
@@ -92,7 +92,7 @@ impl Node {
 
 fn hello(user: &str, password: &str) -> Hello {
     let proof = if password.is_empty() { Proof::Verified } else { Proof::Password(password.as_bytes().to_vec().into()) };
-    Hello { user: Some(user.parse().unwrap()), client: "c".parse().unwrap(), address: None, proof }
+    Hello { user: Some(user.parse().unwrap()), client: "c".parse().unwrap(), address: None, proof, stranger: Stranger::Refused }
 }
 
 fn user(name: &str) -> Key {
