@@ -93,20 +93,13 @@ impl Policy {
 
     /// Decides whether the client may do `access` with `topic`. Allocates nothing.
     pub fn may(&self, access: Access, topic: TopicName<'_>, who: &Who<'_>) -> Decision {
-        if let Some(decision) = self.without_rules(topic.as_str()) {
-            return decision;
-        }
-        if self.0.deep {
-            self.search_deep(access, topic.as_str(), who)
-        } else {
-            self.search::<SHALLOW>(access, topic.as_str(), who)
-        }
+        self.decide(access, topic.as_str(), Some(who))
     }
 
     /// Decides as [`Self::may`] does for whoever asks; `None` where a client's names have a part in it.
     #[must_use]
     pub fn may_anybody(&self, access: Access, topic: TopicName<'_>) -> Option<Decision> {
-        Some(self.may(access, topic, &Who { username: None, client_id: "" })).filter(|decision| !decision.personal)
+        Some(self.decide(access, topic.as_str(), None)).filter(|decision| !decision.personal)
     }
 
     /// Decides whether the client may hold a subscription to `filter`. Allocates nothing;
@@ -159,13 +152,22 @@ impl Policy {
         too_deep.then_some(Decision::denied(Reason::TooManyLevels))
     }
 
+    /// Decides; without `who`, a decision in which names have a part is personal and says nothing else.
+    #[inline]
+    fn decide(&self, access: Access, topic: &str, who: Option<&Who<'_>>) -> Decision {
+        if let Some(decision) = self.without_rules(topic) {
+            return decision;
+        }
+        if self.0.deep { self.search_deep(access, topic, who) } else { self.search::<SHALLOW>(access, topic, who) }
+    }
+
     #[inline(never)]
-    fn search_deep(&self, access: Access, topic: &str, who: &Who<'_>) -> Decision {
+    fn search_deep(&self, access: Access, topic: &str, who: Option<&Who<'_>>) -> Decision {
         self.search::<DEEP>(access, topic, who)
     }
 
     #[inline]
-    fn search<const N: usize>(&self, access: Access, topic: &str, who: &Who<'_>) -> Decision {
+    fn search<const N: usize>(&self, access: Access, topic: &str, who: Option<&Who<'_>>) -> Decision {
         let mut levels = Levels::<N>::new(topic);
         let denials = Mask::deny(access);
         let mut want = denials.or(Mask::allow(access));
@@ -177,6 +179,9 @@ impl Policy {
             }
             let found = layer.rules.matching(&mut levels, who, want);
             personal |= found.personal;
+            if found.personal && who.is_none() {
+                break;
+            }
             if let Some(rule) = found.deny {
                 return Decision::denied(Reason::Rule { layer: layer_number(index), rule }).personal(personal);
             }
@@ -244,6 +249,23 @@ mod tests {
             (Access::Subscribe, "a", "-no rule allows it"),
         ] {
             assert_eq!(explained(&policy, policy.may(access, topic(name), &WHO)), expected, "{access} {name}");
+        }
+    }
+
+    #[test]
+    fn anybody_is_decided_where_names_have_no_part() {
+        let policy = policy(&[("a/#", "p"), ("own/%u/#", "p"), ("b/+", "p")], &[("b/%c", "!p"), ("c", "!p")]);
+        for (name, expected) in [
+            ("a/x", Some("+a/# p")),
+            ("c", Some("-c !p")),
+            ("d", Some("-no rule allows it")),
+            // What some names would match, whoever asks.
+            ("own/zoë/x", None),
+            ("own/other/x", None),
+            ("b/x", None),
+        ] {
+            let decided = policy.may_anybody(Access::Publish, topic(name));
+            assert_eq!(decided.map(|decision| explained(&policy, decision)).as_deref(), expected, "{name}");
         }
     }
 

@@ -189,13 +189,13 @@ impl RuleSet {
 
     /// Looks for rules among `want` that match the topic name in `levels`: one denial, or else one allowance.
     #[inline]
-    pub(crate) fn matching<const N: usize>(&self, levels: &mut Levels<'_, N>, who: &Who<'_>, want: Mask) -> Found {
+    pub(crate) fn matching<const N: usize>(&self, levels: &mut Levels<'_, N>, who: Option<&Who<'_>>, want: Mask) -> Found {
         search::search::<N, false>(&self.trie, &self.rules, levels, who, want)
     }
 
     /// Looks for rules among `want` that cover the topic filter in `levels`.
     pub(crate) fn covering<const N: usize>(&self, levels: &mut Levels<'_, N>, who: &Who<'_>, want: Mask) -> Found {
-        search::search::<N, true>(&self.trie, &self.rules, levels, who, want)
+        search::search::<N, true>(&self.trie, &self.rules, levels, Some(who), want)
     }
 
     /// Returns a rule among `want` that matches some topic which the filter in `levels` matches too.

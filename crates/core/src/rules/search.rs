@@ -21,12 +21,13 @@ pub(crate) struct Found {
 /// Looks in `trie` for one denial among `want`, or else for one allowance.
 ///
 /// `FILTER` says whether `levels` are those of a topic filter, which may have wildcards.
+/// Without `who` the search ends at the first placeholder, with what it has found until then.
 #[inline]
 pub(super) fn search<const N: usize, const FILTER: bool>(
     trie: &Trie,
     rules: &[Stored],
     levels: &mut Levels<'_, N>,
-    who: &Who<'_>,
+    who: Option<&Who<'_>>,
     want: Mask,
 ) -> Found {
     let Some(root) = trie.root() else { return Found::default() };
@@ -51,7 +52,7 @@ pub(super) fn first_of(rules: &[Stored], chain: u32, want: Mask) -> Option<u32> 
 struct Search<'s, 'a, 'l, const N: usize, const FILTER: bool> {
     trie: &'s Trie,
     levels: &'l mut Levels<'a, N>,
-    who: &'s Who<'s>,
+    who: Option<&'s Who<'s>>,
     /// What is still looked for; once something is allowed, only denials.
     want: Mask,
     /// The chain of rules that allows, or [`NONE`].
@@ -105,7 +106,8 @@ impl<'s, const N: usize, const FILTER: bool> Search<'s, '_, '_, N, FILTER> {
     #[inline(never)]
     fn visit_templates(&mut self, parent: &'s Slot, level: Level, depth: usize) -> bool {
         self.personal = true;
-        let (trie, who, bytes) = (self.trie, self.who, self.levels.text(level));
+        let Some(who) = self.who else { return true };
+        let (trie, bytes) = (self.trie, self.levels.text(level));
         trie.templates(parent)
             .any(|slot| slot.below.meets(self.want) && trie.fits(slot, bytes, who, depth == 0) && self.visit(slot, depth + 1, true))
     }
