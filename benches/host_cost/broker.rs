@@ -11,6 +11,10 @@ use midge_testkit::{MosquittoVersion, RedisServer, free_port, workspace};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// A broker that is seen asleep so often, so far apart, has done what it was sent.
+const LOOKS: usize = 2;
+const PAUSE: Duration = Duration::from_micros(100);
+
 /// A broker's access control, in the order of the table's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Guard {
@@ -93,6 +97,18 @@ impl Broker {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    /// Waits until it waits.
+    pub(crate) fn rest(&self) -> Result<()> {
+        let mut asleep = 0;
+        while asleep < LOOKS {
+            std::thread::sleep(PAUSE);
+            let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+            let (_, state) = text.rsplit_once(") ").ok_or("stat has no state")?;
+            asleep = if state.starts_with('S') { asleep + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
     /// Returns the CPU time of all its threads: fields 14 and 15 of `stat` are too coarse, `schedstat` has nanoseconds.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let mut nanoseconds = 0;
@@ -138,6 +154,8 @@ fn dynamic_security(version: MosquittoVersion, dir: &Path) -> Result<(PathBuf, P
             .args(["-b", "-c"])
             .arg(&password_file)
             .args(["bench", "bench"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .status()?;
         let line = std::fs::read_to_string(&password_file)?;
         let hash: Vec<&str> = line.trim().split(['$', ':']).collect();

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -15,6 +15,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const PAYLOAD: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often each broker has its turn.
+const SPELLS: usize = 40;
 
 /// How a broker is loaded: each publisher sends `in_flight` messages, and again when all subscribers have them.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +26,7 @@ pub(crate) struct Load {
     /// Subscribers of each topic.
     pub(crate) fan_out: usize,
     pub(crate) in_flight: usize,
-    /// How often that is done.
+    /// How often that is done, in all spells of a broker together.
     pub(crate) turns: usize,
     /// 0 or 1.
     pub(crate) qos: u8,
@@ -175,14 +177,20 @@ impl Clients {
     }
 
     /// Sends what each publisher has, and waits until all of it, `packets` with acknowledgements, has arrived.
-    fn turn(&mut self, packets: usize) -> Result<()> {
+    ///
+    /// Nothing is read before the broker has done its part, and nobody sleeps until something comes:
+    /// what the kernel does for the broker would depend on which of both is faster.
+    fn turn(&mut self, broker: &Broker, packets: usize) -> Result<()> {
         for (at, messages) in &self.publishers {
             self.receivers[*at].stream.write_all(messages)?;
         }
-        let mut missing = packets;
+        broker.rest()?;
+        let (mut missing, mut heard) = (packets, Instant::now());
         while missing > 0 {
-            self.poll.poll(&mut self.events, Some(PATIENCE))?;
-            if self.events.is_empty() {
+            self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
+            if !self.events.is_empty() {
+                heard = Instant::now();
+            } else if heard.elapsed() > PATIENCE {
                 return Err(format!("{missing} packets did not arrive within {PATIENCE:?}").into());
             }
             for event in &self.events {
@@ -194,18 +202,32 @@ impl Clients {
     }
 }
 
-/// Returns the broker's CPU time per delivered message, in microseconds.
-pub(crate) fn measure(broker: &Broker, load: Load) -> Result<f64> {
-    let mut clients = Clients::connect(broker, load)?;
+/// Returns each broker's CPU time per delivered message, in microseconds.
+///
+/// The brokers take turns many times within a second, so that what else the machine does, and at which clock rate, falls on all alike.
+pub(crate) fn measure(brokers: &[Broker], load: Load) -> Result<Vec<f64>> {
+    let mut all = brokers.iter().map(|broker| Clients::connect(broker, load)).collect::<Result<Vec<_>>>()?;
     let deliveries = load.groups * load.fan_out * load.in_flight;
-    let acknowledgements = if load.qos > 0 { load.groups * load.in_flight } else { 0 };
-    for _ in 0..10 {
-        clients.turn(deliveries + acknowledgements)?;
+    let packets = deliveries + if load.qos > 0 { load.groups * load.in_flight } else { 0 };
+    let turns = load.turns.div_ceil(SPELLS);
+    let mut used = vec![Duration::ZERO; brokers.len()];
+    for spell in 0..=SPELLS {
+        for n in 0..brokers.len() {
+            // Each spell begins with another one, so that none always follows the same.
+            let at = (n + spell) % brokers.len();
+            // What the others left in the caches is gone after this.
+            all[at].turn(&brokers[at], packets)?;
+            let before = brokers[at].cpu()?;
+            for _ in 0..turns {
+                all[at].turn(&brokers[at], packets)?;
+            }
+            brokers[at].rest()?;
+            // The first is for warming up.
+            if spell > 0 {
+                used[at] += brokers[at].cpu()?.saturating_sub(before);
+            }
+        }
     }
-    let before = broker.cpu()?;
-    for _ in 0..load.turns {
-        clients.turn(deliveries + acknowledgements)?;
-    }
-    let used = broker.cpu()?.saturating_sub(before);
-    Ok(used.as_secs_f64() * 1e6 / u32::try_from(load.turns * deliveries).map(f64::from)?)
+    let messages = u32::try_from(SPELLS * turns * deliveries).map(f64::from)?;
+    Ok(used.into_iter().map(|used| used.as_secs_f64() * 1e6 / messages).collect())
 }
