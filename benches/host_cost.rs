@@ -1,6 +1,6 @@
 //! Measures what the plugin costs the Mosquitto it sits in.
 //!
-//! The same Mosquitto runs without any access control, with the plugin, with the plugin and all that can be switched on, with
+//! The same Mosquitto runs without any access control, with a plugin that does nothing, with Midge, with the plugin and all that can be switched on, with
 //! its own `acl_file` of 100 rules and with its dynamic-security plugin; each is pinned to core 0, this program to core 1, and
 //! they take turns, many times a second.
 //! The figure is the CPU time of all of the broker's threads (user and system, from the kernel's accounting) per delivered message.

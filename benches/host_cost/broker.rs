@@ -19,6 +19,8 @@ const PAUSE: Duration = Duration::from_micros(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Guard {
     None,
+    /// A plugin that lets everybody do everything.
+    Nothing,
     Midge,
     /// With all that can be switched on.
     Everything,
@@ -27,11 +29,13 @@ pub(crate) enum Guard {
 }
 
 impl Guard {
-    pub(crate) const ALL: [Self; 5] = [Self::None, Self::Midge, Self::Everything, Self::AclFile, Self::DynamicSecurity];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::None, Self::Nothing, Self::Midge, Self::Everything, Self::AclFile, Self::DynamicSecurity];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::None => "no access control",
+            Self::Nothing => "a plugin that does nothing",
             Self::Midge => "Midge, 20 rules",
             Self::Everything => "Midge, everything on",
             Self::AclFile => "acl_file, 100 rules",
@@ -59,6 +63,7 @@ impl Broker {
         let mut text = format!("listener {port} 127.0.0.1\nlog_type error\nmax_queued_messages 100000\n");
         match guard {
             Guard::None => text.push_str("allow_anonymous true\n"),
+            Guard::Nothing => write!(text, "allow_anonymous true\nplugin {}\n", nothing(dir)?.display())?,
             Guard::Midge => text.push_str(&plugin(redis)),
             Guard::Everything => write!(
                 text,
@@ -124,6 +129,14 @@ impl Broker {
 fn plugin(redis: &RedisServer) -> String {
     let file = workspace().join("dist/midge.so");
     format!("allow_anonymous false\nauth_plugin {}\nauth_opt_store {}\n", file.display(), redis.url())
+}
+
+/// Makes the plugin that does nothing.
+fn nothing(dir: &Path) -> Result<PathBuf> {
+    let file = dir.join("nothing.so");
+    let source = workspace().join("benches/host_cost/nothing.c");
+    let made = Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&file).arg(source).status()?;
+    if made.success() { Ok(file) } else { Err(format!("cc ended with {made}").into()) }
 }
 
 fn acl_file(dir: &Path) -> Result<PathBuf> {

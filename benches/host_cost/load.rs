@@ -18,7 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often each broker has its turn.
 const SPELLS: usize = 40;
 
-/// How a broker is loaded: each publisher sends `in_flight` messages, and again when all subscribers have them.
+/// How a broker is loaded.
+///
+/// One publisher sends `in_flight` messages, and again when all subscribers have them; of pairs, each publisher sends the next
+/// as soon as its subscriber has one of the `in_flight` that are under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     /// Publishers, each with a topic of its own.
@@ -128,9 +131,32 @@ impl Receiver {
     }
 }
 
+/// Who publishes, and what, in turn.
+struct Publisher {
+    /// Its place among the receivers.
+    at: usize,
+    messages: Vec<Vec<u8>>,
+    next: usize,
+    /// How many messages it has yet to send.
+    left: usize,
+}
+
+impl Publisher {
+    /// Sends at most `most` messages at once.
+    fn send(&mut self, most: usize, receivers: &mut [Receiver]) -> Result<()> {
+        let now = most.min(self.left);
+        let bytes: Vec<u8> = self.messages.iter().cycle().skip(self.next).take(now).flatten().copied().collect();
+        self.left -= now;
+        self.next = (self.next + now) % self.messages.len();
+        receivers[self.at].stream.write_all(&bytes)?;
+        Ok(())
+    }
+}
+
 /// All clients of a load, connected.
 struct Clients {
-    publishers: Vec<(usize, Vec<u8>)>,
+    load: Load,
+    publishers: Vec<Publisher>,
     receivers: Vec<Receiver>,
     poll: Poll,
     events: Events,
@@ -165,7 +191,8 @@ impl Clients {
                 receivers.push(Receiver { stream, rest: Vec::new(), length, identifier });
             }
             let stream = connect(broker, &format!("pub-{group}"))?;
-            publishers.push((receivers.len(), (0..load.in_flight).flat_map(numbered).collect()));
+            let messages = (0..load.in_flight).map(numbered).collect();
+            publishers.push(Publisher { at: receivers.len(), messages, next: 0, left: 0 });
             receivers.push(Receiver { stream, rest: Vec::new(), length: 4, identifier: None });
         }
         let poll = Poll::new()?;
@@ -173,19 +200,29 @@ impl Clients {
             receiver.stream.set_nonblocking(true)?;
             poll.registry().register(&mut SourceFd(&receiver.stream.as_raw_fd()), Token(n), Interest::READABLE)?;
         }
-        Ok(Self { publishers, receivers, poll, events: Events::with_capacity(1024), buffer: vec![0; 1 << 20] })
+        Ok(Self { load, publishers, receivers, poll, events: Events::with_capacity(1024), buffer: vec![0; 1 << 20] })
     }
 
-    /// Sends what each publisher has, and waits until all of it, `packets` with acknowledgements, has arrived.
-    ///
-    /// Nothing is read before the broker has done its part, and nobody sleeps until something comes:
-    /// what the kernel does for the broker would depend on which of both is faster.
-    fn turn(&mut self, broker: &Broker, packets: usize) -> Result<()> {
-        for (at, messages) in &self.publishers {
-            self.receivers[*at].stream.write_all(messages)?;
+    /// Has each publisher send as many messages as are under way at once, `turns` times, and waits until all have arrived.
+    fn spell(&mut self, turns: usize) -> Result<()> {
+        if self.load.groups > 1 {
+            return self.flow(turns);
         }
-        broker.rest()?;
-        let (mut missing, mut heard) = (packets, Instant::now());
+        (0..turns).try_for_each(|_| self.flow(1))
+    }
+
+    /// Does that without a pause.
+    ///
+    /// It never sleeps: to wake it would be the broker's work, and more of it the slower the broker is.
+    fn flow(&mut self, turns: usize) -> Result<()> {
+        let Load { groups, fan_out, in_flight, qos, .. } = self.load;
+        for publisher in &mut self.publishers {
+            publisher.left = in_flight * turns;
+            publisher.send(in_flight, &mut self.receivers)?;
+        }
+        let sent = groups * in_flight * turns;
+        let mut missing = sent * fan_out + if qos > 0 { sent } else { 0 };
+        let mut heard = Instant::now();
         while missing > 0 {
             self.poll.poll(&mut self.events, Some(Duration::ZERO))?;
             if !self.events.is_empty() {
@@ -194,8 +231,13 @@ impl Clients {
                 return Err(format!("{missing} packets did not arrive within {PATIENCE:?}").into());
             }
             for event in &self.events {
-                let arrived = self.receivers[event.token().0].receive(&mut self.buffer)?;
+                let at = event.token().0;
+                let arrived = self.receivers[at].receive(&mut self.buffer)?;
                 missing = missing.checked_sub(arrived).ok_or("more arrived than was sent")?;
+                // Of pairs, each publisher stands behind its subscriber.
+                if groups > 1 && at % 2 == 0 {
+                    self.publishers[at / 2].send(arrived, &mut self.receivers)?;
+                }
             }
         }
         Ok(())
@@ -207,8 +249,6 @@ impl Clients {
 /// The brokers take turns many times within a second, so that what else the machine does, and at which clock rate, falls on all alike.
 pub(crate) fn measure(brokers: &[Broker], load: Load) -> Result<Vec<f64>> {
     let mut all = brokers.iter().map(|broker| Clients::connect(broker, load)).collect::<Result<Vec<_>>>()?;
-    let deliveries = load.groups * load.fan_out * load.in_flight;
-    let packets = deliveries + if load.qos > 0 { load.groups * load.in_flight } else { 0 };
     let turns = load.turns.div_ceil(SPELLS);
     let mut used = vec![Duration::ZERO; brokers.len()];
     for spell in 0..=SPELLS {
@@ -216,11 +256,9 @@ pub(crate) fn measure(brokers: &[Broker], load: Load) -> Result<Vec<f64>> {
             // Each spell begins with another one, so that none always follows the same.
             let at = (n + spell) % brokers.len();
             // What the others left in the caches is gone after this.
-            all[at].turn(&brokers[at], packets)?;
+            all[at].spell(1)?;
             let before = brokers[at].cpu()?;
-            for _ in 0..turns {
-                all[at].turn(&brokers[at], packets)?;
-            }
+            all[at].spell(turns)?;
             brokers[at].rest()?;
             // The first is for warming up.
             if spell > 0 {
@@ -228,6 +266,6 @@ pub(crate) fn measure(brokers: &[Broker], load: Load) -> Result<Vec<f64>> {
             }
         }
     }
-    let messages = u32::try_from(SPELLS * turns * deliveries).map(f64::from)?;
+    let messages = u32::try_from(SPELLS * turns * load.groups * load.fan_out * load.in_flight).map(f64::from)?;
     Ok(used.into_iter().map(|used| used.as_secs_f64() * 1e6 / messages).collect())
 }

@@ -31,9 +31,10 @@ enum Question<'a> {
 impl<'a> Question<'a> {
     fn of(check: &AclCheck<'a>) -> Option<Self> {
         let topic = std::str::from_utf8(check.topic).ok()?;
+        if let Some(access) = on_topic(check.access) {
+            return Some(Self::Topic(access, TopicName::new(topic).ok()?));
+        }
         match u32::try_from(check.access).ok()? {
-            abi::MIDGE_ACL_READ => Some(Self::Topic(Access::Receive, TopicName::new(topic).ok()?)),
-            abi::MIDGE_ACL_WRITE => Some(Self::Topic(Access::Publish, TopicName::new(topic).ok()?)),
             abi::MIDGE_ACL_SUBSCRIBE => Some(Self::Subscribe(topic, TopicFilter::new(topic).ok()?)),
             abi::MIDGE_ACL_UNSUBSCRIBE => Some(Self::Unsubscribe(topic)),
             _ => None,
@@ -54,6 +55,16 @@ impl<'a> Question<'a> {
     }
 }
 
+/// Returns what is asked about one topic; `None` where it is about a filter.
+#[inline]
+fn on_topic(access: i32) -> Option<Access> {
+    match u32::try_from(access).ok()? {
+        abi::MIDGE_ACL_READ => Some(Access::Receive),
+        abi::MIDGE_ACL_WRITE => Some(Access::Publish),
+        _ => None,
+    }
+}
+
 /// Returns whether the reader of retained messages may do that.
 fn reads(question: &Question<'_>) -> bool {
     match question {
@@ -71,35 +82,29 @@ fn answer(allowed: bool) -> Status {
 impl Plugin {
     /// Decides on the broker's thread.
     pub(crate) fn acl(&self, thread: &BrokerThread, check: &AclCheck<'_>) -> Status {
-        let status = self.acl_by_thread(thread, check);
+        let (status, here) = self.acl_by_thread(thread, check);
         self.traffic.count(check.access, status);
-        self.count_permission(thread, check, status);
+        self.count_permission(thread, check, status, here);
         if self.pushing.is_counting() {
             self.count_delivery(thread, check, status);
         }
         status
     }
 
+    /// Returns the answer, and whether the client is known to be there.
     #[inline]
-    fn acl_by_thread(&self, thread: &BrokerThread, check: &AclCheck<'_>) -> Status {
+    fn acl_by_thread(&self, thread: &BrokerThread, check: &AclCheck<'_>) -> (Status, bool) {
         let generation = self.gate.directory().generation();
-        // A message that goes to many is asked about once for each: most of these are answered here.
-        if u32::try_from(check.access) == Ok(abi::MIDGE_ACL_READ) {
-            let recall = |sessions: &mut Sessions| sessions.may_certainly_receive(check.client.handle(), generation, check.topic);
-            if self.sessions.with(thread, recall) == Some(true) {
-                return Status::SUCCESS;
-            }
-        }
-        let Some(question) = Question::of(check) else { return Status::ACL_DENIED };
         let mut decision = None;
-        if let Question::Topic(access, topic) = question {
-            let ask = |sessions: &mut Sessions| sessions.decide_at_hand(check.client.handle(), generation, access, topic);
+        if let Some(access) = on_topic(check.access) {
+            let ask = |sessions: &mut Sessions| sessions.decide_at_hand(check.client.handle(), generation, (access, check.topic));
             decision = self.sessions.with(thread, ask).flatten();
             if decision.is_some_and(|decision| decision.allowed) {
-                return Status::SUCCESS;
+                return (Status::SUCCESS, true);
             }
         }
-        self.acl_in_full(thread, check, (&question, decision), generation)
+        let Some(question) = Question::of(check) else { return (Status::ACL_DENIED, false) };
+        (self.acl_in_full(thread, check, (&question, decision), generation), false)
     }
 
     #[inline(never)]

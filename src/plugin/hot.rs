@@ -172,8 +172,10 @@ impl Plugin {
     }
 
     /// Counts what is permitted: deliveries, and where nothing else tells of them, publishes.
+    ///
+    /// `here` says that the client is known to be there; otherwise that is looked up.
     #[inline]
-    pub(super) fn count_permission(&self, thread: &BrokerThread, check: &AclCheck<'_>, status: Status) {
+    pub(super) fn count_permission(&self, thread: &BrokerThread, check: &AclCheck<'_>, status: Status, here: bool) {
         if self.hot.topics.is_none() || status != Status::SUCCESS {
             return;
         }
@@ -181,7 +183,7 @@ impl Plugin {
             Ok(abi::MIDGE_ACL_READ) => {
                 let handle = check.client.handle();
                 // For who is away this asks whether to keep it; it is asked again when it is sent.
-                if self.sessions.with(thread, |sessions| sessions.is_away(handle)) != Some(true) {
+                if here || self.sessions.with(thread, |sessions| sessions.is_away(handle)) != Some(true) {
                     self.hot.delivered(thread, check.topic, 1);
                 }
             }

@@ -154,33 +154,25 @@ impl Sessions {
         self.by_address.get_mut(&address).map(|place| place.session.as_mut()).filter(|session| session.is(id, user))
     }
 
-    /// Returns whether the client at `address` may certainly receive the topic, by what is at hand.
-    ///
-    /// `generation` is the directory's, read just before.
-    #[inline]
-    pub(super) fn may_certainly_receive(&mut self, address: usize, generation: u64, topic: &[u8]) -> bool {
-        self.see(generation);
-        let Some(place) = self.by_address.get(&address).filter(|place| place.good_in == self.era) else { return false };
-        let decision = place.policy.as_ref().and_then(|policy| self.latest.recall(policy, Access::Receive, topic));
-        decision.is_some_and(|decision| decision.allowed)
-    }
-
     /// Returns what rules that name nobody say of that client, if what is at hand tells: its session's own memory, cold again by
     /// the next message, isn't looked at.
+    ///
+    /// `generation` is the directory's, read just before; the topic is looked at where the latest decision doesn't answer.
     #[inline]
-    pub(super) fn decide_at_hand(
-        &mut self,
-        address: usize,
-        generation: u64,
-        access: Access,
-        topic: TopicName<'_>,
-    ) -> Option<Decision> {
+    pub(super) fn decide_at_hand(&mut self, address: usize, generation: u64, (access, topic): (Access, &[u8])) -> Option<Decision> {
         self.see(generation);
         let place = self.by_address.get(&address).filter(|place| place.good_in == self.era)?;
         let policy = place.policy.as_ref()?;
-        let decision = policy.may_anybody(access, topic)?;
+        // A message that goes to many is asked about once for each: most of these are answered here.
+        if access == Access::Receive
+            && let Some(decision) = self.latest.recall(policy, access, topic)
+        {
+            return Some(decision);
+        }
+        let name = TopicName::new(std::str::from_utf8(topic).ok()?).ok()?;
+        let decision = policy.may_anybody(access, name)?;
         if access == Access::Receive {
-            self.latest.note(policy, access, topic.as_str().as_bytes(), decision);
+            self.latest.note(policy, access, topic, decision);
         }
         Some(decision)
     }
@@ -409,12 +401,9 @@ impl Sessions {
         self.by_address.get(&address).map(|place| place.session.as_ref())
     }
 
-    /// Returns whether the session at `address` is of a client that is away; costs no look at the session of one that was just served.
-    #[inline]
+    /// Returns whether the session at `address` is of a client that is away.
     pub(super) fn is_away(&self, address: usize) -> bool {
-        // What is good in this era was found so for a client that is there.
-        let place = self.by_address.get(&address).filter(|place| place.good_in != self.era);
-        place.is_some_and(|place| !place.session.is_connected())
+        self.by_address.get(&address).is_some_and(|place| !place.session.is_connected())
     }
 
     /// Forgets those who can't come back, and the longest gone beyond the bound. Costs nothing while there are none.

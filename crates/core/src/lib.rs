@@ -26,5 +26,6 @@ pub mod rules;
 pub mod scram;
 pub mod setting;
 pub mod shield;
+pub mod sip;
 pub mod time;
 pub mod topic;

@@ -6,6 +6,7 @@
 use std::cell::OnceCell;
 use std::fmt;
 
+use midge_core::sip::SipKey;
 use midge_core::topic::TopicName;
 
 /// Levels beyond this number are not hashed: they neither cost time nor tell filters apart before their text is compared.
@@ -15,69 +16,22 @@ const INLINE: usize = 16;
 
 /// The secret that all hashes depend on.
 #[derive(Clone)]
-pub struct HashKey([u64; 2]);
+pub struct HashKey(SipKey);
 
 impl HashKey {
     /// Returns the key made of 128 random bits.
     #[must_use]
     pub fn new(secret: [u64; 2]) -> Self {
-        Self(secret)
+        Self(SipKey::new(secret))
     }
 
     pub(crate) fn text(&self, text: &str) -> u64 {
-        self.sip(0, text.as_bytes())
+        self.0.hash(0, text.as_bytes())
     }
 
     /// Hashes a level together with its position, so that `a/b` and `b/a` differ in the sum of their levels.
     pub(crate) fn level(&self, position: usize, level: &str) -> u64 {
-        self.sip(position as u64 + 1, level.as_bytes())
-    }
-
-    /// SipHash-1-3 of `first` and `bytes`, after Aumasson and Bernstein, "SipHash: a fast short-input PRF".
-    fn sip(&self, first: u64, bytes: &[u8]) -> u64 {
-        let [k0, k1] = self.0;
-        let mut state =
-            Sip([k0 ^ 0x736f_6d65_7073_6575, k1 ^ 0x646f_7261_6e64_6f6d, k0 ^ 0x6c79_6765_6e65_7261, k1 ^ 0x7465_6462_7974_6573]);
-        state.absorb(first);
-        let (blocks, rest) = bytes.as_chunks::<8>();
-        for block in blocks {
-            state.absorb(u64::from_le_bytes(*block));
-        }
-        let length = (bytes.len() as u64 + 8) << 56;
-        state.absorb(rest.iter().rev().fold(0, |last, &byte| (last << 8) | u64::from(byte)) | length);
-        state.finish()
-    }
-}
-
-struct Sip([u64; 4]);
-
-impl Sip {
-    #[inline]
-    fn absorb(&mut self, block: u64) {
-        self.0[3] ^= block;
-        self.round();
-        self.0[0] ^= block;
-    }
-
-    #[inline]
-    fn finish(mut self) -> u64 {
-        self.0[2] ^= 0xff;
-        (0..3).for_each(|_| self.round());
-        self.0.into_iter().fold(0, |hash, part| hash ^ part)
-    }
-
-    #[inline]
-    fn round(&mut self) {
-        let [v0, v1, v2, v3] = &mut self.0;
-        *v0 = v0.wrapping_add(*v1);
-        *v2 = v2.wrapping_add(*v3);
-        *v1 = v1.rotate_left(13) ^ *v0;
-        *v3 = v3.rotate_left(16) ^ *v2;
-        *v0 = v0.rotate_left(32).wrapping_add(*v3);
-        *v2 = v2.wrapping_add(*v1);
-        *v1 = v1.rotate_left(17) ^ *v2;
-        *v3 = v3.rotate_left(21) ^ *v0;
-        *v2 = v2.rotate_left(32);
+        self.0.hash(position as u64 + 1, level.as_bytes())
     }
 }
 
@@ -177,8 +131,6 @@ pub(crate) fn mix(mut value: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::hash::{DefaultHasher, Hasher};
-
     use super::*;
 
     #[test]
@@ -189,18 +141,6 @@ mod tests {
         assert_eq!(topic.levels().count(), 200);
         for position in 0..MAX_HASHED_LEVELS {
             assert_eq!(topic.levels().level(position), key.level(position, &position.to_string()));
-        }
-    }
-
-    #[test]
-    fn the_hash_is_that_of_the_standard_library() {
-        // With a key of zeros `DefaultHasher` is SipHash-1-3 too.
-        for length in 0..40u8 {
-            let bytes: Vec<u8> = (0..length).map(|byte| byte.wrapping_mul(37)).collect();
-            let mut expected = DefaultHasher::new();
-            expected.write(&7u64.to_le_bytes());
-            expected.write(&bytes);
-            assert_eq!(HashKey::new([0, 0]).sip(7, &bytes), expected.finish(), "{length}");
         }
     }
 
