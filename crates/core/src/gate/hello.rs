@@ -60,7 +60,8 @@ pub struct Hello {
 
 impl Hello {
     /// Returns the same client as if it had brought no name.
-    pub(super) fn without_name(self) -> Self {
+    #[must_use]
+    pub fn without_name(self) -> Self {
         Self { user: None, proof: Proof::None, stranger: Stranger::Refused, ..self }
     }
 }

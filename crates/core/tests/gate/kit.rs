@@ -132,7 +132,11 @@ impl World {
                     self.fill(&slot);
                     let of_client: Vec<Key> = self.directory().wants_of_client(&hello.client).into_iter().collect();
                     self.load(&of_client);
-                    let again = self.gate.admit(hello.clone(), Asked::Store, self.now);
+                    let mut again = self.gate.admit(hello.clone(), Asked::Store, self.now);
+                    if let (Admission::Load(of_nobody), Stranger::Nameless) = (&again, hello.stranger) {
+                        self.fill(of_nobody);
+                        again = self.gate.admit(hello.clone(), Asked::Store, self.now);
+                    }
                     assert!(!matches!(again, Admission::Load(_)), "asks again for what it was given");
                     again
                 }

@@ -390,8 +390,8 @@ impl Worker<'_> {
             match waiter {
                 Waiter::Prepare(reply) => reply.send(asked),
                 Waiter::Login(hello, reply) => {
-                    let admission = self.shared.gate.admit(hello, asked, self.now());
-                    self.shared.finish(admission, reply);
+                    let admission = self.shared.gate.admit(hello.clone(), asked, self.now());
+                    self.shared.finish(admission, hello, reply);
                 }
             }
         }
