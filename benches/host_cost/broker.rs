@@ -11,10 +11,6 @@ use midge_testkit::{MosquittoVersion, RedisServer, free_port, workspace};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// A broker that is seen asleep so often, so far apart, has done what it was sent.
-const LOOKS: usize = 2;
-const PAUSE: Duration = Duration::from_micros(100);
-
 /// A broker's access control, in the order of the table's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Guard {
@@ -100,18 +96,6 @@ impl Broker {
 
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
-    }
-
-    /// Waits until it waits.
-    pub(crate) fn rest(&self) -> Result<()> {
-        let mut asleep = 0;
-        while asleep < LOOKS {
-            std::thread::sleep(PAUSE);
-            let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-            let (_, state) = text.rsplit_once(") ").ok_or("stat has no state")?;
-            asleep = if state.starts_with('S') { asleep + 1 } else { 0 };
-        }
-        Ok(())
     }
 
     /// Returns the CPU time of all its threads: fields 14 and 15 of `stat` are too coarse, `schedstat` has nanoseconds.

@@ -14,6 +14,8 @@ use crate::broker::Broker;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const PAYLOAD: usize = 64;
+const PINGREQ: &[u8] = &[0xc0, 0];
+const PINGRESP: [u8; 2] = [0xd0, 0];
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often each broker has its turn.
 const SPELLS: usize = 40;
@@ -203,6 +205,30 @@ impl Clients {
         Ok(Self { load, publishers, receivers, poll, events: Events::with_capacity(1024), buffer: vec![0; 1 << 20] })
     }
 
+    /// Waits until the broker has done all that it was sent.
+    ///
+    /// It looks at its sockets together and then serves each, so behind the second answer nothing of what came before the first
+    /// is left.
+    fn settle(&mut self) -> Result<()> {
+        let stream = self.receivers.first_mut().map(|receiver| &mut receiver.stream).ok_or("no client")?;
+        for _ in 0..2 {
+            stream.write_all(PINGREQ)?;
+            let (mut answer, mut length, asked) = ([0; 2], 0, Instant::now());
+            while length < answer.len() {
+                match stream.read(&mut answer[length..]) {
+                    Ok(0) => return Err("a client was cut off".into()),
+                    Ok(read) => length += read,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock && asked.elapsed() < PATIENCE => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if answer != PINGRESP {
+                return Err(format!("{answer:?} came for an answer to a ping").into());
+            }
+        }
+        Ok(())
+    }
+
     /// Has each publisher send as many messages as are under way at once, `turns` times, and waits until all have arrived.
     fn spell(&mut self, turns: usize) -> Result<()> {
         if self.load.groups > 1 {
@@ -257,9 +283,10 @@ pub(crate) fn measure(brokers: &[Broker], load: Load) -> Result<Vec<f64>> {
             let at = (n + spell) % brokers.len();
             // What the others left in the caches is gone after this.
             all[at].spell(1)?;
+            all[at].settle()?;
             let before = brokers[at].cpu()?;
             all[at].spell(turns)?;
-            brokers[at].rest()?;
+            all[at].settle()?;
             // The first is for warming up.
             if spell > 0 {
                 used[at] += brokers[at].cpu()?.saturating_sub(before);

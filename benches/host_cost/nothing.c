@@ -3,7 +3,9 @@
 
 #include <stddef.h>
 
-int mosquitto_callback_register(void *identifier, int event, int (*callback)(int, void *, void *), const void *data, void *userdata);
+#include "../../include/mosquitto_abi.h"
+
+int mosquitto_callback_register(midge_plugin_id *identifier, int event, int (*callback)(int, void *, void *), const void *data, void *userdata);
 
 static int allow(int event, void *data, void *userdata)
 {
@@ -19,10 +21,9 @@ int mosquitto_plugin_version(int count, const int *versions)
 	return count > 0 ? 5 : -1;
 }
 
-int mosquitto_plugin_init(void *identifier, void **user_data, void *options, int option_count)
+int mosquitto_plugin_init(midge_plugin_id *identifier, void **user_data, void *options, int option_count)
 {
-	/* Access checks, logins, messages. */
-	static const int events[] = {2, 3, 7};
+	static const int events[] = {MIDGE_EVT_ACL_CHECK, MIDGE_EVT_BASIC_AUTH, MIDGE_EVT_MESSAGE};
 	(void)user_data;
 	(void)options;
 	(void)option_count;

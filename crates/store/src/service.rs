@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use midge_core::gate::{Admission, Asked, ClientPolicy, Gate, HashJob, Hello, Refusal, Stranger};
+use midge_core::gate::{Admission, Asked, ClientPolicy, Gate, HashJob, Hello, Refusal};
 use midge_core::name::Username;
 use midge_core::time::Now;
 
@@ -259,7 +259,7 @@ impl Shared {
             }
             // Nobody waits for a store that is known not to answer.
             Admission::Load(_) if self.away.load(Ordering::Acquire) => {
-                self.finish(self.gate.admit(hello.clone(), Asked::StoreAway, self.clock.now()), hello, reply);
+                self.finish(self.gate.admit(hello, Asked::StoreAway, self.clock.now()), reply);
             }
             Admission::Load(_) => self.queue_login(hello, reply),
             Admission::Hash(job) => self.hash(*job, reply),
@@ -267,13 +267,11 @@ impl Shared {
     }
 
     /// Ends the login of somebody the store was asked about.
-    fn finish(&self, admission: Admission, hello: Hello, reply: Reply<Verdict>) {
+    fn finish(&self, admission: Admission, reply: Reply<Verdict>) {
         match admission {
             Admission::Admitted(policy) => reply.send(Ok(policy)),
             Admission::Refused(refusal) => reply.send(Err(refusal)),
             Admission::Hash(job) => self.hash(*job, reply),
-            // Nobody has its name, and that of nobody is another account.
-            Admission::Load(_) if hello.stranger == Stranger::Nameless => self.queue_login(hello.without_name(), reply),
             // The gate never asks for what it was just given.
             Admission::Load(_) => reply.send(Err(Refusal::Internal)),
         }

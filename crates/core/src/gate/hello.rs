@@ -34,12 +34,12 @@ impl fmt::Debug for Proof {
 }
 
 /// What becomes of a name that no user has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stranger {
     /// Who brings it is refused.
-    #[default]
     Refused,
-    /// Who brings it counts as one who brings none, whatever the password is.
+    /// Who brings it counts as one who brings none, whatever the password is: the account of nobody, `Identity::ANONYMOUS`, has to
+    /// be read with that of the name.
     Nameless,
 }
 
@@ -60,8 +60,7 @@ pub struct Hello {
 
 impl Hello {
     /// Returns the same client as if it had brought no name.
-    #[must_use]
-    pub fn without_name(self) -> Self {
+    pub(super) fn without_name(self) -> Self {
         Self { user: None, proof: Proof::None, stranger: Stranger::Refused, ..self }
     }
 }

@@ -71,8 +71,7 @@ impl Login<'_> {
             Usable::No(refusal) => return Admission::Refused(refusal),
         }
         if !claim.proven && hello.stranger == Stranger::Nameless && account.standing() == Standing::Missing {
-            // Nobody's account is another than the one that was read.
-            return Login { asked: Asked::Memory, ..self }.decide(hello.without_name());
+            return self.decide(hello.without_name());
         }
         if !claim.proven {
             return self.judge_password(hello, seat, claim, &account);

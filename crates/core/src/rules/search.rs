@@ -21,7 +21,7 @@ pub(crate) struct Found {
 /// Looks in `trie` for one denial among `want`, or else for one allowance.
 ///
 /// `FILTER` says whether `levels` are those of a topic filter, which may have wildcards.
-/// Without `who` the search ends at the first placeholder, with what it has found until then.
+/// Without `who` the first placeholder ends the search: what was found is `personal`, and decides nothing.
 #[inline]
 pub(super) fn search<const N: usize, const FILTER: bool>(
     trie: &Trie,

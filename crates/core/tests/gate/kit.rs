@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use midge_core::access::Access;
-use midge_core::directory::{Change, Directory, FlawedKey, Slot};
+use midge_core::directory::{Change, Directory, FlawedKey, Identity, Slot};
 use midge_core::entry::Entry;
 use midge_core::gate::{Admission, Asked, ClientPolicy, Gate, GateSettings, Hello, LoginSettings, Proof, Refusal, Stranger};
 use midge_core::key::{Key, KeySpace};
@@ -132,11 +132,10 @@ impl World {
                     self.fill(&slot);
                     let of_client: Vec<Key> = self.directory().wants_of_client(&hello.client).into_iter().collect();
                     self.load(&of_client);
-                    let mut again = self.gate.admit(hello.clone(), Asked::Store, self.now);
-                    if let (Admission::Load(of_nobody), Stranger::Nameless) = (&again, hello.stranger) {
-                        self.fill(of_nobody);
-                        again = self.gate.admit(hello.clone(), Asked::Store, self.now);
+                    if hello.stranger == Stranger::Nameless {
+                        self.fill(&self.directory().slot(&Identity::ANONYMOUS, self.now));
                     }
+                    let again = self.gate.admit(hello.clone(), Asked::Store, self.now);
                     assert!(!matches!(again, Admission::Load(_)), "asks again for what it was given");
                     again
                 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use midge_core::directory::{Identity, Slot};
 use midge_core::entry::Entry;
-use midge_core::gate::{Admission, Asked, Hello};
+use midge_core::gate::{Admission, Asked, Hello, Stranger};
 use midge_core::key::{Key, ShieldTarget};
 use midge_core::time::Now;
 
@@ -383,23 +383,27 @@ impl Worker<'_> {
         if waiters.is_empty() {
             return;
         }
-        let lost = self.load(&waiters);
+        // Whose name nobody has may count as nobody.
+        let is_nameless = |waiter: &Waiter| matches!(waiter, Waiter::Login(hello, _) if hello.stranger == Stranger::Nameless);
+        let nobody = waiters.iter().any(|(_, _, waiter)| is_nameless(waiter));
+        let nobody = nobody.then(|| self.shared.gate.directory().slot(&Identity::ANONYMOUS, now));
+        let lost = self.load(&waiters, nobody.as_ref());
         for (slot, _, waiter) in waiters {
             let is_lost = |lost: &HashSet<Key>| slot.identity().user.clone().is_some_and(|user| lost.contains(&Key::User(user)));
             let asked = if lost.as_ref().is_none_or(is_lost) { Asked::StoreAway } else { Asked::Store };
             match waiter {
                 Waiter::Prepare(reply) => reply.send(asked),
                 Waiter::Login(hello, reply) => {
-                    let admission = self.shared.gate.admit(hello.clone(), asked, self.now());
-                    self.shared.finish(admission, hello, reply);
+                    let admission = self.shared.gate.admit(hello, asked, self.now());
+                    self.shared.finish(admission, reply);
                 }
             }
         }
     }
 
-    /// Reads all accounts that are waited for: users in one round trip, then the groups that came up new.
-    fn load(&mut self, waiters: &[(Arc<Slot>, Vec<ShieldTarget>, Waiter)]) -> Option<HashSet<Key>> {
-        let slots = || waiters.iter().map(|(slot, _, _)| slot);
+    /// Reads all accounts that are waited for, and that of `nobody`: users in one round trip, then the groups that came up new.
+    fn load(&mut self, waiters: &[(Arc<Slot>, Vec<ShieldTarget>, Waiter)], nobody: Option<&Arc<Slot>>) -> Option<HashSet<Key>> {
+        let slots = || waiters.iter().map(|(slot, _, _)| slot).chain(nobody);
         let mut keys = self.wanted(slots());
         let directory = self.shared.gate.directory();
         let of_client = |(_, _, waiter): &(_, _, Waiter)| match waiter {

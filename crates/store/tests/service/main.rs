@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use fake::Fake;
 use midge_core::entry::Entry;
-use midge_core::gate::{Asked, ClientPolicy, Gate, GateSettings, Hello, LoginSettings, Proof, Refusal, StoreDown, Stranger};
+use midge_core::gate::{
+    Anonymous, Asked, ClientPolicy, Gate, GateSettings, Hello, LoginSettings, Proof, Refusal, StoreDown, Stranger,
+};
 use midge_core::key::Key;
 use midge_core::password::HashPolicy;
 use midge_core::shield::ShieldSettings;
@@ -135,6 +137,26 @@ fn logins_that_wait_share_round_trips() {
     let before = fake.reads();
     node.login("u500", "").unwrap();
     assert_eq!(fake.reads(), before, "who is known and fresh is not asked about");
+}
+
+#[test]
+fn a_name_that_nobody_has_is_read_together_with_nobody() {
+    let fake = Fake::new();
+    fake.put(user("alice"), enabled());
+    let node = Node::with(fake.backend(), LoginSettings { anonymous: Anonymous::Allow, ..logins() }, ServiceSettings::default());
+    node.is_linked();
+    let login = |name: &str| {
+        let (sender, answer) = channel();
+        let hello = Hello { stranger: Stranger::Nameless, ..hello(name, "whatever") };
+        node.service().login(hello, Box::new(move |verdict| sender.send(verdict).unwrap()));
+        answer.recv_timeout(SOON).unwrap()
+    };
+    for (name, questions) in [("stranger", 1), ("stranger", 0), ("other", 1)] {
+        let before = fake.reads();
+        assert!(login(name).unwrap().user().is_none(), "{name}");
+        assert_eq!(fake.reads() - before, questions, "{name}");
+    }
+    assert!(matches!(refused(login("alice")), Refusal::NoPassword));
 }
 
 #[test]
