@@ -85,6 +85,29 @@ fn sessions_and_messages_survive_a_crash_and_a_stop() -> Result<()> {
 }
 
 #[test]
+fn what_is_retained_where_something_was_cleared_before_a_start_survives_the_next() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let live = |publish: &[&str]| -> Result<Option<String>> {
+        let (journal, recovered) = Journal::open(dir.path(), &Settings::default())?;
+        let server = Running::with_journal(loops(2), &journal, &recovered.state)?;
+        let mut client = RawClient::connect(server.port(), &Connect::new(Protocol::V5, "c"))?;
+        for payload in publish {
+            client.publish("t", payload.as_bytes(), 1, true)?;
+        }
+        client.subscribe(&[("t", 0), ("end", 0)])?;
+        client.publish("end", b"", 0, false)?;
+        let first = client.message(PATIENCE)?.expect("a message").text();
+        server.stop();
+        journal.close()?;
+        Ok((first.0 == "t").then_some(first.1))
+    };
+    assert_eq!(live(&["first", ""])?, None);
+    assert_eq!(live(&["second"])?.as_deref(), Some("second"));
+    assert_eq!(live(&[])?.as_deref(), Some("second"));
+    Ok(())
+}
+
+#[test]
 fn what_the_server_says_of_itself_is_never_written_down() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let (journal, recovered) = Journal::open(dir.path(), &Settings::default())?;

@@ -24,6 +24,8 @@ pub struct State {
     pub last_session: SessionKey,
     /// The greatest key of a message there has been.
     pub last_message: MessageKey,
+    /// The greatest stamp among the records: whoever goes on stamps beyond it, or an older record would count for more.
+    pub last_stamp: u64,
 }
 
 /// A session.
@@ -100,6 +102,7 @@ impl State {
                 self.messages.insert(key, StoredMessage { message, expires, references: 0 });
             }
             Record::Retained { topic, stamp, message, expires } => {
+                self.last_stamp = self.last_stamp.max(stamp);
                 if self.retained.get(&topic).is_none_or(|old| old.stamp < stamp) {
                     self.retained.insert(topic, RetainedState { stamp, message, expires });
                 }
@@ -125,6 +128,7 @@ impl State {
 
     /// Forgets what can't matter any more at a time in seconds since 1970: retained messages that were cleared or have expired.
     ///
+    /// Their records may go on lying in the journal, so [`Self::last_stamp`] stays.
     /// To be called only when the streams of all loops are applied up to about the same moment: what was cleared must not come back by an older record.
     pub fn forget_past(&mut self, unix: u64) {
         self.retained.retain(|_, kept| kept.message.is_some() && kept.expires.is_none_or(|expires| expires > unix));

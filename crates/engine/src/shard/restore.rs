@@ -34,8 +34,8 @@ impl Shard {
         self.emitter.skip_keys(state.last_session.0.max(state.last_message.0));
         let mut messages = Messages { state, made: BTreeMap::new(), turn };
         let now = turn.monotonic();
+        self.stamps.saw(state.last_stamp);
         for kept in state.retained.values() {
-            self.stamps.saw(kept.stamp);
             let expires = messages.expires(kept.expires);
             if let Some(message) = &kept.message {
                 let message = messages.adjust(message, expires);

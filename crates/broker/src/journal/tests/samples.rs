@@ -151,6 +151,8 @@ pub(super) fn states(batches: &[Vec<Record>]) -> Vec<State> {
 /// Returns the part of a state that may matter.
 pub(super) fn normal(mut state: State) -> State {
     state.forget_past(unix_now());
+    // What is left out of a snapshot has nobody to be told apart from.
+    state.last_stamp = 0;
     let queues = state.sessions.values().flat_map(|session| session.queue.values());
     let used: BTreeSet<_> = queues.filter_map(|queued| queued.message).collect();
     state.messages.retain(|key, _| used.contains(key));
