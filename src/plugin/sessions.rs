@@ -38,26 +38,24 @@ struct Place {
 /// A session that was found for a client.
 pub(super) struct Found<'a> {
     pub(super) session: &'a mut Session,
-    /// What it may do, where that is known without looking at its account, and the latest decision.
+    /// What it may do, where that is known without looking at its account, and the latest decisions.
     at_hand: Option<(&'a Policy, &'a mut Latest)>,
 }
 
 impl Found<'_> {
     /// Decides whether the client may do that, as its policy is now.
     pub(super) fn may(&mut self, access: Access, topic: TopicName<'_>) -> Decision {
-        let Some((policy, latest)) = &mut self.at_hand else { return self.session.policy.may(access, topic) };
-        let decision = policy.may(access, topic, &self.session.policy.who());
-        if access == Access::Receive {
-            latest.note(policy, access, topic.as_str().as_bytes(), decision);
+        match &mut self.at_hand {
+            Some((policy, latest)) => latest.decide(policy, access, topic, Some(&self.session.policy.who())),
+            None => self.session.policy.may(access, topic),
         }
-        decision
     }
 }
 
 /// All clients.
 pub(super) struct Sessions {
     by_address: ByAddress<Place>,
-    /// The latest decision about a delivery.
+    /// The latest decisions.
     latest: Latest,
     /// A number that grows whenever what many places rely on may have changed: each second, and with any account.
     era: u64,
@@ -163,18 +161,12 @@ impl Sessions {
         self.see(generation);
         let place = self.by_address.get(&address).filter(|place| place.good_in == self.era)?;
         let policy = place.policy.as_ref()?;
-        // A message that goes to many is asked about once for each: most of these are answered here.
-        if access == Access::Receive
-            && let Some(decision) = self.latest.recall(policy, access, topic)
-        {
+        // A message is asked about by who publishes it and once for each who receives it: most of these are answered here.
+        if let Some(decision) = self.latest.recall(policy, access, topic) {
             return Some(decision);
         }
         let name = TopicName::new(std::str::from_utf8(topic).ok()?).ok()?;
-        let decision = policy.may_anybody(access, name)?;
-        if access == Access::Receive {
-            self.latest.note(policy, access, topic, decision);
-        }
-        Some(decision)
+        Some(self.latest.decide(policy, access, name, None)).filter(|decision| !decision.personal)
     }
 
     /// Returns the session of a client: at its address, or else the one that its identifier and username have elsewhere.

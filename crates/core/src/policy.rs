@@ -93,13 +93,16 @@ impl Policy {
 
     /// Decides whether the client may do `access` with `topic`. Allocates nothing.
     pub fn may(&self, access: Access, topic: TopicName<'_>, who: &Who<'_>) -> Decision {
-        self.decide(access, topic.as_str(), Some(who))
+        let [decision] = self.decide([access], topic.as_str(), Some(who));
+        decision
     }
 
-    /// Decides as [`Self::may`] does for whoever asks; `None` where a client's names have a part in it.
-    #[must_use]
-    pub fn may_anybody(&self, access: Access, topic: TopicName<'_>) -> Option<Decision> {
-        Some(self.decide(access, topic.as_str(), None)).filter(|decision| !decision.personal)
+    /// Decides about several kinds of access in one search, which costs little more than one; where a client's names have a part
+    /// in one of them, that is said of all.
+    ///
+    /// Without `who`, a decision in which names have no part holds for whoever asks, and any other says nothing.
+    pub fn may_all<const A: usize>(&self, accesses: [Access; A], topic: TopicName<'_>, who: Option<&Who<'_>>) -> [Decision; A] {
+        self.decide(accesses, topic.as_str(), who)
     }
 
     /// Decides whether the client may hold a subscription to `filter`. Allocates nothing;
@@ -121,7 +124,7 @@ impl Policy {
         }
         let want = Mask::allow(Access::Subscribe);
         for (index, layer) in self.0.list.iter().enumerate().filter(|(_, layer)| layer.says.meets(want)) {
-            if let Some(rule) = layer.rules.covering(&mut levels, who, want).allow {
+            if let Some(rule) = layer.rules.covering(&mut levels, who, want).rule(want) {
                 return Decision::allowed(Reason::Rule { layer: layer_number(index), rule }).personal(true);
             }
         }
@@ -154,24 +157,23 @@ impl Policy {
 
     /// Decides; without `who`, a decision in which names have a part is personal and says nothing else.
     #[inline]
-    fn decide(&self, access: Access, topic: &str, who: Option<&Who<'_>>) -> Decision {
+    fn decide<const A: usize>(&self, accesses: [Access; A], topic: &str, who: Option<&Who<'_>>) -> [Decision; A] {
         if let Some(decision) = self.without_rules(topic) {
-            return decision;
+            return [decision; A];
         }
-        if self.0.deep { self.search_deep(access, topic, who) } else { self.search::<SHALLOW>(access, topic, who) }
+        if self.0.deep { self.search_deep(accesses, topic, who) } else { self.search::<SHALLOW, A>(accesses, topic, who) }
     }
 
     #[inline(never)]
-    fn search_deep(&self, access: Access, topic: &str, who: Option<&Who<'_>>) -> Decision {
-        self.search::<DEEP>(access, topic, who)
+    fn search_deep<const A: usize>(&self, accesses: [Access; A], topic: &str, who: Option<&Who<'_>>) -> [Decision; A] {
+        self.search::<DEEP, A>(accesses, topic, who)
     }
 
     #[inline]
-    fn search<const N: usize>(&self, access: Access, topic: &str, who: Option<&Who<'_>>) -> Decision {
+    fn search<const N: usize, const A: usize>(&self, accesses: [Access; A], topic: &str, who: Option<&Who<'_>>) -> [Decision; A] {
         let mut levels = Levels::<N>::new(topic);
-        let denials = Mask::deny(access);
-        let mut want = denials.or(Mask::allow(access));
-        let mut decision = Decision::denied(Reason::NoRule);
+        let mut want = accesses.iter().fold(Mask::NONE, |want, access| want.or(Mask::about(*access)));
+        let mut decisions = [Decision::denied(Reason::NoRule); A];
         let mut personal = false;
         for (index, layer) in self.0.list.iter().enumerate() {
             if !layer.says.meets(want) {
@@ -182,16 +184,19 @@ impl Policy {
             if found.personal && who.is_none() {
                 break;
             }
-            if let Some(rule) = found.deny {
-                return Decision::denied(Reason::Rule { layer: layer_number(index), rule }).personal(personal);
-            }
-            if let Some(rule) = found.allow {
-                decision = Decision::allowed(Reason::Rule { layer: layer_number(index), rule });
-                // What one layer allows, a later one can only deny.
-                want = denials;
+            for (decision, access) in decisions.iter_mut().zip(accesses) {
+                let by = |rule| Reason::Rule { layer: layer_number(index), rule };
+                if let Some(rule) = found.rule(Mask::deny(access)) {
+                    *decision = Decision::denied(by(rule));
+                    want = want.without(Mask::about(access));
+                } else if let Some(rule) = found.rule(Mask::allow(access)) {
+                    *decision = Decision::allowed(by(rule));
+                    // What one layer allows, a later one can only deny.
+                    want = want.without(Mask::allow(access));
+                }
             }
         }
-        decision.personal(personal)
+        decisions.map(|decision| decision.personal(personal))
     }
 }
 
@@ -264,8 +269,8 @@ mod tests {
             ("own/other/x", None),
             ("b/x", None),
         ] {
-            let decided = policy.may_anybody(Access::Publish, topic(name));
-            assert_eq!(decided.map(|decision| explained(&policy, decision)).as_deref(), expected, "{name}");
+            let [decision] = policy.may_all([Access::Publish], topic(name), None);
+            assert_eq!((!decision.personal).then(|| explained(&policy, decision)).as_deref(), expected, "{name}");
         }
     }
 

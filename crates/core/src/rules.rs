@@ -187,14 +187,14 @@ impl RuleSet {
         self.trie.depth()
     }
 
-    /// Looks for rules among `want` that match the topic name in `levels`: one denial, or else one allowance.
+    /// Looks for rules among `want` that match the topic name in `levels`.
     #[inline]
-    pub(crate) fn matching<const N: usize>(&self, levels: &mut Levels<'_, N>, who: Option<&Who<'_>>, want: Mask) -> Found {
+    pub(crate) fn matching<const N: usize>(&self, levels: &mut Levels<'_, N>, who: Option<&Who<'_>>, want: Mask) -> Found<'_> {
         search::search::<N, false>(&self.trie, &self.rules, levels, who, want)
     }
 
     /// Looks for rules among `want` that cover the topic filter in `levels`.
-    pub(crate) fn covering<const N: usize>(&self, levels: &mut Levels<'_, N>, who: &Who<'_>, want: Mask) -> Found {
+    pub(crate) fn covering<const N: usize>(&self, levels: &mut Levels<'_, N>, who: &Who<'_>, want: Mask) -> Found<'_> {
         search::search::<N, true>(&self.trie, &self.rules, levels, Some(who), want)
     }
 

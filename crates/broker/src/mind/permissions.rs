@@ -123,12 +123,8 @@ impl<K> LoopMind<K> {
         let text = topic.as_str();
         let decision = self.with_policy(client, |policy| {
             let mut latest = self.latest.borrow_mut();
-            if let Some(decision) = latest.recall(policy, access, text.as_bytes()) {
-                return decision;
-            }
-            let decision = policy.may(access, topic, &client.policy.who());
-            latest.note(policy, access, text.as_bytes(), decision);
-            decision
+            let known = latest.recall(policy, access, text.as_bytes());
+            known.unwrap_or_else(|| latest.decide(policy, access, topic, Some(&client.policy.who())))
         });
         if !decision.allowed {
             self.note_denial(&client.policy, access, text, decision);

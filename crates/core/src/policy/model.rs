@@ -165,6 +165,20 @@ proptest! {
     }
 
     #[test]
+    fn one_search_decides_as_many_do(layers in layers(), topic in topic(), user in name(), client in name()) {
+        let (policy, who, topic) = (policy(&layers), Who { username: Some(user), client_id: client }, TopicName::new(&topic).unwrap());
+        let together = policy.may_all(Access::ALL, topic, Some(&who));
+        let anybody = policy.may_all(Access::ALL, topic, None);
+        for ((access, decision), for_anybody) in Access::ALL.into_iter().zip(together).zip(anybody) {
+            let alone = policy.may(access, topic, &who);
+            prop_assert_eq!((decision.allowed, decision.reason), (alone.allowed, alone.reason));
+            prop_assert!(decision.personal || !alone.personal);
+            prop_assert_eq!(for_anybody.personal, decision.personal);
+            prop_assert!(for_anybody.personal || for_anybody == decision);
+        }
+    }
+
+    #[test]
     fn what_is_not_personal_is_the_same_for_all(layers in layers(), topic in topic(), names in prop::array::uniform4(name())) {
         let policy = policy(&layers);
         for access in Access::ALL {

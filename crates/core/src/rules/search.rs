@@ -5,41 +5,49 @@
 
 use super::Stored;
 use super::level::{Level, Levels};
-use super::mask::Mask;
+use super::mask::{Mask, THINGS};
 use super::template::Who;
 use super::trie::{NONE, Slot, Trie};
 
-/// What a search found, by the rules' numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
-    pub(crate) allow: Option<u32>,
-    pub(crate) deny: Option<u32>,
+/// What a search found: of each access that was asked about one denial, or else one allowance.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<'r> {
+    rules: &'r [Stored],
+    chains: Chains,
     /// Whether the client's names had a part in it; if not, others find the same.
     pub(crate) personal: bool,
 }
 
-/// Looks in `trie` for one denial among `want`, or else for one allowance.
+/// For each thing that can be said the chain of rules that was found to say it, or [`NONE`].
+type Chains = [u32; THINGS];
+
+impl Found<'_> {
+    /// Returns the number of a rule that was found to say `thing`, which is one alone.
+    #[inline]
+    pub(crate) fn rule(&self, thing: Mask) -> Option<u32> {
+        let chain = *self.chains.get(thing.things().next()?)?;
+        if chain == NONE { None } else { first_of(self.rules, chain, thing) }
+    }
+}
+
+/// Looks in `trie` for what rules say of `want`; once an access is denied, for nothing more about it.
 ///
 /// `FILTER` says whether `levels` are those of a topic filter, which may have wildcards.
 /// Without `who` the first placeholder ends the search: what was found is `personal`, and decides nothing.
 #[inline]
-pub(super) fn search<const N: usize, const FILTER: bool>(
+pub(super) fn search<'r, const N: usize, const FILTER: bool>(
     trie: &Trie,
-    rules: &[Stored],
+    rules: &'r [Stored],
     levels: &mut Levels<'_, N>,
     who: Option<&Who<'_>>,
     want: Mask,
-) -> Found {
-    let Some(root) = trie.root() else { return Found::default() };
-    let mut search = Search::<N, FILTER> { trie, levels, who, want, allow: NONE, deny: NONE, personal: false };
+) -> Found<'r> {
+    let chains = [NONE; THINGS];
+    let Some(root) = trie.root() else { return Found { rules, chains, personal: false } };
+    let mut search = Search::<N, FILTER> { trie, levels, who, want, chains, personal: false };
     let reserved = search.levels.is_reserved();
     search.visit(root, 0, !reserved);
-    let first = |chain: u32, says: Mask| (chain != NONE).then(|| first_of(rules, chain, says)).flatten();
-    Found {
-        allow: first(search.allow, want.without(Mask::DENY)),
-        deny: first(search.deny, want.and(Mask::DENY)),
-        personal: search.personal,
-    }
+    Found { rules, chains: search.chains, personal: search.personal }
 }
 
 /// Returns the first rule of a chain that says something of `want`.
@@ -53,12 +61,9 @@ struct Search<'s, 'a, 'l, const N: usize, const FILTER: bool> {
     trie: &'s Trie,
     levels: &'l mut Levels<'a, N>,
     who: Option<&'s Who<'s>>,
-    /// What is still looked for; once something is allowed, only denials.
+    /// What is still looked for; once something is allowed, whether it is denied.
     want: Mask,
-    /// The chain of rules that allows, or [`NONE`].
-    allow: u32,
-    /// The chain of rules that denies, or [`NONE`].
-    deny: u32,
+    chains: Chains,
     /// Whether placeholders were met.
     personal: bool,
 }
@@ -113,13 +118,15 @@ impl<'s, const N: usize, const FILTER: bool> Search<'s, '_, '_, N, FILTER> {
     }
 
     /// Notes what the rules for one filter say; returns whether nothing else can be found.
+    #[inline]
     fn hit(&mut self, says: Mask, chain: u32) -> bool {
-        if says.and(self.want).meets(Mask::DENY) {
-            self.deny = chain;
-            return true;
+        let news = says.and(self.want);
+        for thing in news.things() {
+            if let Some(place) = self.chains.get_mut(thing) {
+                *place = chain;
+            }
         }
-        self.allow = chain;
-        self.want = self.want.and(Mask::DENY);
+        self.want = self.want.without(news.settled());
         !self.trie.root().is_some_and(|root| root.below.meets(self.want))
     }
 }
