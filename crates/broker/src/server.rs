@@ -8,6 +8,7 @@ mod arrival;
 mod deadlines;
 mod door;
 mod event_loop;
+mod handshake;
 mod input;
 mod listen;
 mod mailbox;
@@ -59,6 +60,7 @@ pub use transport::tls::{TlsError, TlsFiles};
 pub use transport::websocket::Settings as WebSocketSettings;
 
 use event_loop::{EventLoop, MAILBOX};
+use handshake::Vestibule;
 use listen::Listener;
 use mailbox::{Mail, Mailbox};
 use pump::Pump;
@@ -101,6 +103,7 @@ pub struct Server {
     handle: Handle,
     addresses: Vec<Address>,
     threads: Vec<JoinHandle<()>>,
+    vestibules: Vec<JoinHandle<()>>,
     drained: Receiver<()>,
     pushes: Option<Arc<Pushes>>,
 }
@@ -138,11 +141,14 @@ impl Server {
         let loops = settings.loops.max(1);
         let polls: Vec<Poll> = (0..loops).map(|_| Poll::new()).collect::<io::Result<_>>()?;
         let mailboxes = polls.iter().map(|poll| Mailbox::new(poll.registry(), MAILBOX)).collect::<io::Result<_>>()?;
+        let has_tls = certificates.iter().any(Option::is_some);
+        let (vestibules, handshakes) = handshake::mailboxes(if has_tls { loops } else { 0 })?;
         let memory = Arc::new(Budget::new(settings.engine.memory_max, loops));
         let shared = Arc::new(Shared {
             key: HashKey::new(random_key()),
             clock: beginning.clock,
             mailboxes,
+            vestibules,
             certificates: certificates.into_iter().map(|config| config.map(ArcSwap::new)).collect(),
             reports: Reports::new(loops, Arc::clone(&memory)),
             memory,
@@ -156,7 +162,16 @@ impl Server {
         let (sender, drained) = channel();
         let pushes = shared.settings.pushes.as_ref().map(|source| source.open(&handle)).transpose()?;
         let mut pump = pushes.clone().map(Pump::new);
-        let mut server = Self { handle, addresses, threads: Vec::new(), drained, pushes };
+        let mut server = Self { handle, addresses, threads: Vec::new(), vestibules: Vec::new(), drained, pushes };
+        for (number, poll) in (0..).zip(handshakes) {
+            let vestibule = Vestibule::new(number, poll, Arc::clone(&shared));
+            let run = move || {
+                if let Err(error) = vestibule.run() {
+                    log::error!("a thread of TLS handshakes has ended: {error}");
+                }
+            };
+            server.vestibules.push(std::thread::Builder::new().name(format!("midge-tls-{number}")).spawn(run)?);
+        }
         let mut listeners = Some(listeners);
         for (((place, poll), shard), mind) in places.zip(polls).zip(shards).zip(minds) {
             let mut event_loop = EventLoop::new(place, poll, Arc::clone(&shared), shard, mind);
@@ -198,6 +213,7 @@ impl Server {
     ///
     /// Clients of 5.0 are told that the server shuts down (0x8B); wills that are due at the end of a connection are published.
     pub fn stop(self) {
+        self.handle.0.vestibules.iter().for_each(|vestibule| vestibule.send(Mail::Stop));
         self.handle.send_all(|| Mail::Stop);
         let patience = self.handle.0.settings.limits.close_timeout + Duration::from_secs(1);
         for _ in &self.threads {
@@ -205,10 +221,12 @@ impl Server {
                 break;
             }
         }
+        self.handle.0.vestibules.iter().for_each(|vestibule| vestibule.send(Mail::Finish));
         self.handle.send_all(|| Mail::Finish);
-        for thread in self.threads {
+        for thread in self.threads.into_iter().chain(self.vestibules) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
             if thread.join().is_err() {
-                log::error!("an event loop had panicked");
+                log::error!("the thread {name} had panicked");
             }
         }
     }

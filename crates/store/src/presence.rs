@@ -32,6 +32,7 @@ use midge_core::name::{ClientId, NodeName, Username};
 use crate::node::{Fact, Life};
 use crate::{Backend, StoreError};
 use table::Table;
+pub use table::Stay;
 
 /// Messages for clients that are away which wait to be written, at most.
 const MAX_MISSED: usize = 10_000;
@@ -351,8 +352,15 @@ impl Drop for Presence {
 
 impl Attendance {
     /// Notes that a client is connected, since `since` in milliseconds since 1970. An earlier connection of it counts no more.
-    pub fn online(&self, who: Who, since: u64) {
-        self.shared.changed_by(|table| table.online(who, since));
+    ///
+    /// Its end can be told of by what is returned, if no two connections have the same `since`: see [`Self::stamp`].
+    pub fn online(&self, who: Who, since: u64) -> Stay {
+        self.shared.changed_by(|table| table.online(who, since))
+    }
+
+    /// Notes that a connection has ended; where its client has a newer one, that changes nothing.
+    pub fn left(&self, stay: Stay) {
+        self.shared.changed_by(|table| table.left(stay, unix_ms()));
     }
 
     /// Notes that the connection that a client had since `since` has ended; where it has a newer one, that changes nothing.
@@ -453,15 +461,16 @@ impl Shared {
     }
 
     /// Changes the table, and wakes the thread where it has nothing to do yet.
-    fn changed_by(&self, change: impl FnOnce(&mut Table)) {
+    fn changed_by<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
         let mut state = self.lock();
         let was_idle = state.table.is_idle();
-        change(&mut state.table);
+        let changed = change(&mut state.table);
         let wake = was_idle && !state.table.is_idle();
         drop(state);
         if wake {
             self.changed.notify_one();
         }
+        changed
     }
 
     fn is_stopping(&self) -> bool {

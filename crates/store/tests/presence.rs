@@ -72,12 +72,16 @@ fn tens_of_thousands_at_once_are_written_in_batches() {
     let redis = RedisServer::builder(RedisVersion::Redis7).start().unwrap();
     let (presence, attendance) = node(&redis.url(), "one");
     let users = ["ann", "bob", "cat"];
-    (0..ALL).for_each(|n| attendance.online(who(Some(users[n % 3]), n), n as u64 + 1));
+    for n in 0..ALL {
+        attendance.online(who(Some(users[n % 3]), n), n as u64 + 1);
+    }
     users.iter().for_each(|user| shows(&redis, &format!("midge:online:{{{user}}}"), ALL / 3));
     until("nothing to wait", SOON, || Ok((attendance.counters().waiting == 0).then_some(()))).unwrap();
     each_once(&redis, "online", ALL);
     // All come back at once, and go.
-    (0..ALL).for_each(|n| attendance.online(who(Some(users[n % 3]), n), (ALL + n) as u64 + 1));
+    for n in 0..ALL {
+        attendance.online(who(Some(users[n % 3]), n), (ALL + n) as u64 + 1);
+    }
     (0..ALL).for_each(|n| attendance.offline(&who(Some(users[n % 3]), n), n as u64 + 1));
     (0..ALL).for_each(|n| attendance.offline(&who(Some(users[n % 3]), n), (ALL + n) as u64 + 1));
     users.iter().for_each(|user| shows(&redis, &format!("midge:online:{{{user}}}"), 0));

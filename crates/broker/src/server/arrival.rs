@@ -5,19 +5,45 @@ use midge_mqtt::{Connect, Decoded, Packet, Peer as Sender, decode};
 use mio::Token;
 
 use super::event_loop::EventLoop;
+use super::handshake::{Outcome, Shaken};
 use super::mailbox::{Arrived, Mail};
 use super::peer::{Origin, Peer, PeerId, Phase};
 use super::transport::Transport;
 
 impl EventLoop {
-    /// Takes a socket that was just accepted.
-    pub(super) fn begin(&mut self, transport: Transport, origin: Box<Origin>) {
+    /// Takes a socket from which CONNECT is to come.
+    pub(super) fn begin(&mut self, transport: Transport, origin: Box<Origin>) -> Option<u32> {
         if self.stopping {
-            return;
+            return None;
         }
         let at = self.now.monotonic + self.shared.settings.limits.connect_timeout;
-        if let Some(id) = self.insert(transport, Phase::New(origin)) {
-            self.arriving.push(at, id);
+        let id = self.insert(transport, Phase::New(origin))?;
+        self.arriving.push(at, id);
+        Some(id.slot)
+    }
+
+    /// Takes a connection whose TLS handshake is over.
+    pub(super) fn shaken(&mut self, shaken: Shaken) {
+        let Shaken { transport, origin, received, outcome } = shaken;
+        self.traffic.bytes_received += received;
+        match outcome {
+            Outcome::Refused => self.traffic.refused_address += 1,
+            Outcome::Late => self.traffic.connect_timeouts += 1,
+            Outcome::Broken(error) => {
+                self.note_malformed(&error);
+                if let Some(slot) = self.begin(transport, Box::new(origin)) {
+                    self.part_from(slot);
+                }
+            }
+            Outcome::Done { clear, ended } => {
+                let Some(slot) = self.begin(transport, Box::new(origin)) else { return };
+                if self.push(slot) {
+                    self.feed(slot, &clear);
+                }
+                if ended {
+                    self.part_from(slot);
+                }
+            }
         }
     }
 

@@ -57,8 +57,6 @@ pub(super) struct EventLoop {
     pub(super) scratch: Vec<u8>,
     /// Peers whose sockets may hold more than their share.
     pub(super) again: Vec<u32>,
-    /// Steps of handshakes made in this turn.
-    pub(super) handshakes: u32,
     /// Peers whose sockets take more than their share.
     pub(super) unwritten: Vec<ConnectionId>,
     /// Peers that have to send CONNECT.
@@ -111,7 +109,6 @@ impl EventLoop {
             clear: Vec::new(),
             scratch: Vec::new(),
             again: Vec::new(),
-            handshakes: 0,
             unwritten: Vec::new(),
             arriving: Deadlines::default(),
             leaving: Deadlines::default(),
@@ -154,7 +151,6 @@ impl EventLoop {
             result => result?,
         }
         self.now = self.shared.clock.now();
-        self.handshakes = 0;
         self.shard.take_stock();
         let again = std::mem::take(&mut self.again);
         for event in &*events {
@@ -270,6 +266,7 @@ impl EventLoop {
                 let (transport, origin) = *accepted;
                 self.begin(transport, Box::new(origin));
             }
+            Mail::Shaken(shaken) => self.shaken(*shaken),
             Mail::Arrived(arrived) => self.arrived(*arrived),
             Mail::Publish(message) => {
                 self.shard.publish(message.view(), &turn!(self));

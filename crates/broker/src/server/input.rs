@@ -15,9 +15,6 @@ use super::transport::Opened;
 /// Work that the packets of one socket make in one turn, as the engine counts it: half a millisecond. The others have their turn then.
 const WORK: u64 = 5000;
 
-/// Steps of TLS handshakes in one turn: each costs as much as hundreds of messages, and those who are connected wait meanwhile.
-const HANDSHAKES: u32 = 8;
-
 impl EventLoop {
     /// Something happened to a socket.
     pub(super) fn socket_event(&mut self, slot: u32, event: &Event, crowded: bool) {
@@ -81,12 +78,6 @@ impl EventLoop {
             let rest = self.take_partial(slot);
             self.list(slot);
             return self.feed(slot, &rest);
-        }
-        if peer.transport.is_handshaking() {
-            self.handshakes += 1;
-            if self.handshakes > HANDSHAKES {
-                return self.list(slot);
-            }
         }
         let plain = peer.transport.layers.is_none();
         let mut buffer = std::mem::take(&mut self.buffer);

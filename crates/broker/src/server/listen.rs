@@ -48,8 +48,8 @@ pub(super) struct Listeners {
     /// Accepting rests until then.
     rest: Option<Duration>,
     rate: Rate,
-    /// The loop that gets the next client which needs more than a look at its CONNECT.
-    next_loop: u8,
+    /// The thread that gets the next TLS handshake.
+    next_vestibule: usize,
     full: Seldom,
     exhausted: Seldom,
 }
@@ -250,15 +250,14 @@ impl EventLoop {
             }
         };
         if kind.tls.is_none() {
-            return self.begin(transport, Box::new(origin));
+            self.begin(transport, Box::new(origin));
+            return;
         }
-        // A handshake costs as much as hundreds of messages: each loop gets its part.
-        let next = self.listeners.next_loop;
-        self.listeners.next_loop = (next + 1) % self.place.loops;
-        if next == self.place.event_loop {
-            return self.begin(transport, Box::new(origin));
+        let next = self.listeners.next_vestibule;
+        self.listeners.next_vestibule = (next + 1) % self.shared.vestibules.len().max(1);
+        if let Some(vestibule) = self.shared.vestibules.get(next) {
+            vestibule.send(Mail::Accepted(Box::new((transport, origin))));
         }
-        self.shared.mailboxes[usize::from(next)].send(Mail::Accepted(Box::new((transport, origin))));
     }
 }
 

@@ -10,6 +10,7 @@ use midge_engine::exchange::ToLoop;
 use midge_engine::message::Message;
 use mio::{Registry, Token, Waker};
 
+use super::handshake::Shaken;
 use super::peer::Origin;
 use super::transport::Transport;
 
@@ -22,8 +23,10 @@ const KEPT: usize = 4096;
 /// What a loop is told beside what its engine is.
 #[derive(Debug)]
 pub(super) enum Mail {
-    /// A socket was accepted for this loop to begin with.
+    /// A socket was accepted for this thread to begin with.
     Accepted(Box<(Transport, Origin)>),
+    /// The TLS handshake of a connection is over.
+    Shaken(Box<Shaken>),
     /// A client that belongs here has come to another loop.
     Arrived(Box<Arrived>),
     /// The server publishes.

@@ -1,6 +1,5 @@
 //! The broker's own mind, as the event loops ask it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use midge_engine::permission::Permissions;
 use midge_engine::record::State;
 use midge_engine::shard::{ConnectionId, SessionId, Shard};
 use midge_mqtt::{Auth, ReasonCode};
-use midge_store::presence::{Attendance, Who};
+use midge_store::presence::{Attendance, Stay};
 
 use super::door::{Admission, Authentication, Entering, Hello, Mind, Verdict};
 use super::peer::PeerId;
@@ -22,8 +21,8 @@ pub struct Resident {
     /// Who was admitted just now.
     admitted: Option<(PeerId, Admitted)>,
     attendance: Option<Attendance>,
-    /// Who is told of as online, and since when.
-    present: HashMap<PeerId, (Who, u64)>,
+    /// What is told of as online, by the peer's slot.
+    present: Vec<Option<Stay>>,
 }
 
 impl std::fmt::Debug for Resident {
@@ -39,7 +38,7 @@ impl Resident {
         let handle = handle.clone();
         let attendance = mind.attendance().cloned();
         let mind = mind.loop_mind(event_loop == 0, move || handle.wake(event_loop));
-        Self { mind, admitted: None, attendance, present: HashMap::new() }
+        Self { mind, admitted: None, attendance, present: Vec::new() }
     }
 
     fn verdict(&mut self, peer: PeerId, verdict: mind::Verdict) -> Verdict {
@@ -88,9 +87,8 @@ impl Mind for Resident {
         let who = self.attendance.as_ref().map(|_| admitted.who());
         let connection = self.mind.let_in(shard, entering.connect, admitted, now)?;
         if let (Some(attendance), Some(who)) = (&self.attendance, who) {
-            let since = attendance.stamp();
-            attendance.online(who.clone(), since);
-            self.present.insert(entering.peer, (who, since));
+            let stay = attendance.online(who, attendance.stamp());
+            put(&mut self.present, entering.peer.slot as usize, stay);
         }
         Ok(connection)
     }
@@ -103,8 +101,9 @@ impl Mind for Resident {
 
     fn gone(&mut self, peer: PeerId) {
         self.mind.forget(peer);
-        if let (Some(attendance), Some((who, since))) = (&self.attendance, self.present.remove(&peer)) {
-            attendance.offline(&who, since);
+        let stay = self.present.get_mut(peer.slot as usize).and_then(Option::take);
+        if let (Some(attendance), Some(stay)) = (&self.attendance, stay) {
+            attendance.left(stay);
         }
     }
 
@@ -128,4 +127,15 @@ impl Mind for Resident {
     fn next_deadline(&self, now: Now) -> Option<Duration> {
         self.mind.next_deadline(now)
     }
+}
+
+/// Enters a stay at its slot; room grows by a quarter, as there is one for each client.
+fn put(present: &mut Vec<Option<Stay>>, slot: usize, stay: Stay) {
+    if let Some(missing) = (slot + 1).checked_sub(present.len()) {
+        if present.capacity() <= slot {
+            present.reserve_exact(missing + present.len() / 4);
+        }
+        present.resize(slot + 1, None);
+    }
+    present[slot] = Some(stay);
 }

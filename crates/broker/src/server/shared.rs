@@ -27,6 +27,8 @@ pub(super) struct Shared {
     /// The same for all loops, and for the mind: what one says of time, another understands.
     pub(super) clock: Clock,
     pub(super) mailboxes: Vec<Mailbox>,
+    /// The way into the threads of TLS handshakes; none where no listener has TLS.
+    pub(super) vestibules: Vec<Mailbox>,
     /// The certificates of each listener as they are now.
     pub(super) certificates: Vec<Option<ArcSwap<ServerConfig>>>,
     /// How each loop is.

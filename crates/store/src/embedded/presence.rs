@@ -17,34 +17,33 @@ use crate::presence::{Beat, Bounds, Change, Entries, Outcome, PresenceLog, Who};
 /// Of how many users is kept when they were there last; of further ones it isn't.
 const MAX_SEEN: usize = 100_000;
 
-/// A client's node, and since when it is there in milliseconds since 1970.
-type Place = (NodeName, u64);
-
 /// Who is there, and who was.
 #[derive(Default)]
 pub(super) struct Present(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    online: BTreeMap<Option<Username>, BTreeMap<ClientId, Place>>,
-    seen: BTreeMap<Username, (u64, ClientId, NodeName)>,
+    /// The clients of each user, with since when they are there in milliseconds since 1970.
+    online: BTreeMap<Option<Username>, BTreeMap<ClientId, u64>>,
+    seen: BTreeMap<Username, (u64, ClientId)>,
+    /// The process itself, once it has shown somebody.
+    node: Option<NodeName>,
 }
 
 impl Present {
     /// Returns a user's clients, as [`Key::Online`] holds them.
     pub(super) fn online(&self, user: Option<&Username>) -> Entry {
         let state = self.lock();
-        let Some(clients) = state.online.get(&user.cloned()) else { return Entry::Missing };
-        let field = |(client, (node, since)): (&ClientId, &Place)| {
-            (client.as_str().as_bytes().to_vec(), format!("{node} {since}").into_bytes())
-        };
+        let (Some(clients), Some(node)) = (state.online.get(&user.cloned()), &state.node) else { return Entry::Missing };
+        let field =
+            |(client, since): (&ClientId, &u64)| (client.as_str().as_bytes().to_vec(), format!("{node} {since}").into_bytes());
         Entry::Hash(clients.iter().map(field).collect())
     }
 
     /// Returns when a user was there last, as [`Key::Seen`] holds it.
     pub(super) fn seen(&self, user: &Username) -> Entry {
         let state = self.lock();
-        let Some((at, client, node)) = state.seen.get(user) else { return Entry::Missing };
+        let (Some((at, client)), Some(node)) = (state.seen.get(user), &state.node) else { return Entry::Missing };
         let field = |name: &str, value: String| (name.as_bytes().to_vec(), value.into_bytes());
         let fields: Fields =
             vec![field("at", at.to_string()), field("client", client.to_string()), field("node", node.to_string())];
@@ -62,17 +61,16 @@ impl Present {
 }
 
 impl State {
-    fn change(&mut self, node: &NodeName, change: &Change) -> Outcome {
+    fn change(&mut self, change: &Change) -> Outcome {
         let Who { user, client } = change.who();
         match change {
             Change::Online { since, .. } => {
-                let place = (node.clone(), *since);
-                let before = self.online.entry(user.clone()).or_default().insert(client.clone(), place.clone());
-                if before == Some(place) { Outcome::Known } else { Outcome::New }
+                let before = self.online.entry(user.clone()).or_default().insert(client.clone(), *since);
+                if before == Some(*since) { Outcome::Known } else { Outcome::New }
             }
             Change::Offline { since, until, .. } => {
                 let Some(clients) = self.online.get_mut(user) else { return Outcome::Known };
-                if clients.get(client) != Some(&(node.clone(), *since)) {
+                if clients.get(client) != Some(since) {
                     return Outcome::Known;
                 }
                 clients.remove(client);
@@ -80,7 +78,7 @@ impl State {
                     self.online.remove(user);
                 }
                 if let Some(user) = user.clone().filter(|user| self.seen.len() < MAX_SEEN || self.seen.contains_key(user)) {
-                    self.seen.insert(user, (*until, client.clone(), node.clone()));
+                    self.seen.insert(user, (*until, client.clone()));
                 }
                 Outcome::New
             }
@@ -99,7 +97,10 @@ impl PresenceLog for Log {
 
     fn write(&mut self, node: &NodeName, changes: &[Change], _: &Bounds) -> Result<Vec<Outcome>, StoreError> {
         let mut state = self.0.present.lock();
-        Ok(changes.iter().map(|change| state.change(node, change)).collect())
+        if state.node.as_ref() != Some(node) {
+            state.node = Some(node.clone());
+        }
+        Ok(changes.iter().map(|change| state.change(change)).collect())
     }
 
     fn tells(&self) -> bool {

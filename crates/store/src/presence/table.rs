@@ -1,8 +1,8 @@
 //! Who is connected, and what the store was told of it.
 //!
-//! The difference is what has to be written. A client has at most one place here, however often it comes and goes.
+//! The difference is what has to be written. A client has at most one room here, however often it comes and goes.
 //! A connection that begins and ends between two writings is told of as long as there is room for such, and then counted only.
-//! Each client costs some 80 bytes here, so names are kept once, numbers are short, and room grows by a quarter.
+//! Each client costs some 70 bytes here, so names are kept once, numbers are short, and room grows by a quarter.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -14,7 +14,7 @@ use super::{Change, Who};
 
 /// How many changes by connections that were over before they were told may wait.
 const MAX_BRIEF: usize = 20_000;
-/// How many places are looked at for each change that is taken, while all are told again; the body waits meanwhile.
+/// How many rooms are looked at for each change that is taken, while all are told again; the body waits meanwhile.
 const LOOKS: usize = 8;
 
 /// A moment in milliseconds since 1970; a clock that stands at the very first counts as one later.
@@ -24,22 +24,30 @@ fn moment(unix_ms: u64) -> Since {
     NonZeroU64::new(unix_ms).unwrap_or(NonZeroU64::MIN)
 }
 
-#[derive(Clone, Debug)]
-struct Place {
-    who: Who,
-    /// Since when the client is connected.
-    now: Option<Since>,
-    /// What the store was told of that, and has, unless it lost it.
-    stored: Option<Since>,
-    /// When the last connection ended.
-    gone: u64,
+/// A client's connection, as the one that has it names it when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stay {
+    number: u32,
+    since: Since,
 }
 
-/// Room for a place. It stands in the line of those to be written once at most, whoever has it.
+/// Room for a client. It stands in the line of those to be written once at most, whoever has it.
 #[derive(Clone, Debug, Default)]
 struct Room {
-    place: Option<Place>,
+    who: Option<Who>,
+    /// What the store was told of the latest connection, and has, unless it lost it.
+    stored: Option<Since>,
+    /// Since when the client is connected, or when its last connection ended.
+    at: u64,
+    connected: bool,
     due: bool,
+}
+
+impl Room {
+    /// Returns since when the client is connected.
+    fn now(&self) -> Option<Since> {
+        self.connected.then(|| moment(self.at))
+    }
 }
 
 /// All clients that are connected, or that the store has yet to be told are not.
@@ -50,7 +58,7 @@ pub(super) struct Table {
     keys: RandomState,
     rooms: Vec<Room>,
     free: Vec<u32>,
-    /// Rooms whose place differs from the store, and perhaps some that are empty by now.
+    /// Rooms whose client differs from the store, and perhaps some that are empty by now.
     due: VecDeque<u32>,
     /// From which room on all have to be told again.
     again_from: Option<u32>,
@@ -60,42 +68,43 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn online(&mut self, who: Who, since: u64) {
-        let number = self.number(who);
-        if let Some(place) = self.place_mut(number) {
-            place.now = Some(moment(since));
+    pub(super) fn online(&mut self, who: Who, since: u64) -> Stay {
+        let (number, since) = (self.number(who), moment(since));
+        if let Some(room) = self.rooms.get_mut(number as usize) {
+            (room.connected, room.at) = (true, since.get());
         }
         self.queue(number);
+        Stay { number, since }
     }
 
     pub(super) fn offline(&mut self, who: &Who, since: u64, until: u64) {
-        let Some(number) = self.find(who) else { return };
-        let Some(place) = self.place_mut(number).filter(|place| place.now == Some(moment(since))) else { return };
-        place.now = None;
-        place.gone = until;
-        if place.stored.is_some() {
+        if let Some(number) = self.find(who) {
+            self.left(Stay { number, since: moment(since) }, until);
+        }
+    }
+
+    /// Notes that a connection has ended; a newer one of the client, or of another who has its room now, goes on.
+    pub(super) fn left(&mut self, Stay { number, since }: Stay, until: u64) {
+        let Some(room) = self.rooms.get_mut(number as usize).filter(|room| room.now() == Some(since)) else { return };
+        (room.connected, room.at) = (false, until);
+        if room.stored.is_some() {
             return self.queue(number);
         }
-        self.remove(number);
+        let Some(who) = self.remove(number) else { return };
         if self.brief.len() + 2 > MAX_BRIEF {
             self.skipped += 1;
             return;
         }
-        let who = || who.clone();
-        self.brief.push_back(Change::Online { who: who(), since });
-        self.brief.push_back(Change::Offline { who: who(), since, until, lost: false });
+        self.brief.push_back(Change::Online { who: who.clone(), since: since.get() });
+        self.brief.push_back(Change::Offline { who, since: since.get(), until, lost: false });
     }
 
     /// Ends all connections.
     pub(super) fn all_gone(&mut self, until: u64) {
-        let connected: Vec<(Who, u64)> = self
-            .rooms
-            .iter()
-            .filter_map(|room| room.place.as_ref())
-            .filter_map(|place| Some((place.who.clone(), place.now?.get())))
-            .collect();
-        for (who, since) in connected {
-            self.offline(&who, since, until);
+        let stay = |(room, number): (&Room, u32)| Some(Stay { number, since: room.now()? });
+        let connected: Vec<Stay> = self.rooms.iter().zip(0..).filter_map(stay).collect();
+        for stay in connected {
+            self.left(stay, until);
         }
     }
 
@@ -128,18 +137,18 @@ impl Table {
         changes
     }
 
-    /// Counts a place as written, and returns how to write it.
+    /// Counts what a room says as written, and returns how to write it.
     fn settle(&mut self, number: u32) -> Option<Change> {
-        let place = self.place_mut(number)?;
-        let who = place.who.clone();
-        match (place.now, place.stored) {
+        let room = self.rooms.get_mut(number as usize)?;
+        let who = room.who.clone()?;
+        match (room.now(), room.stored) {
             (Some(since), before) => {
-                place.stored = Some(since);
+                room.stored = Some(since);
                 self.stored += usize::from(before.is_none());
                 Some(Change::Online { who, since: since.get() })
             }
             (None, Some(since)) => {
-                let until = place.gone;
+                let until = room.at;
                 self.stored -= 1;
                 self.remove(number);
                 Some(Change::Offline { who, since: since.get(), until, lost: false })
@@ -154,7 +163,7 @@ impl Table {
     /// Gives back a change that was taken and perhaps not written.
     pub(super) fn give_back(&mut self, change: Change) {
         match change {
-            // Where it has no place it was a brief one, whose end comes back as well.
+            // Where it has no room it was a brief one, whose end comes back as well.
             Change::Online { who, .. } => {
                 if let Some(number) = self.find(&who) {
                     self.queue(number);
@@ -162,9 +171,11 @@ impl Table {
             }
             Change::Offline { who, since, until, .. } => {
                 let number = self.number(who);
-                if let Some(place) = self.place_mut(number).filter(|place| place.stored.is_none()) {
-                    place.stored = Some(moment(since));
-                    place.gone = until;
+                if let Some(room) = self.rooms.get_mut(number as usize).filter(|room| room.stored.is_none()) {
+                    room.stored = Some(moment(since));
+                    if !room.connected {
+                        room.at = until;
+                    }
                     self.stored += 1;
                 }
                 self.queue(number);
@@ -195,15 +206,11 @@ impl Table {
         self.skipped
     }
 
-    fn place_mut(&mut self, number: u32) -> Option<&mut Place> {
-        self.rooms.get_mut(number as usize)?.place.as_mut()
-    }
-
     fn find(&self, who: &Who) -> Option<u32> {
         self.numbers.find(self.keys.hash_one(who), |number| is_of(&self.rooms, *number, who)).copied()
     }
 
-    /// Returns the number of a client's place, a new one where it has none.
+    /// Returns the number of a client's room, a new one where it has none.
     fn number(&mut self, who: Who) -> u32 {
         if let Some(number) = self.find(&who) {
             return number;
@@ -218,22 +225,25 @@ impl Table {
         });
         let hash = self.keys.hash_one(&who);
         if let Some(room) = self.rooms.get_mut(number as usize) {
-            room.place = Some(Place { who, now: None, stored: None, gone: 0 });
+            *room = Room { who: Some(who), due: room.due, ..Room::default() };
         }
         let (keys, rooms) = (&self.keys, &self.rooms);
-        let hash_of = |number: &u32| {
-            rooms.get(*number as usize).and_then(|room| room.place.as_ref()).map_or(0, |place| keys.hash_one(&place.who))
-        };
+        let hash_of =
+            |number: &u32| rooms.get(*number as usize).and_then(|room| room.who.as_ref()).map_or(0, |who| keys.hash_one(who));
         self.numbers.insert_unique(hash, number, hash_of);
         number
     }
 
-    fn remove(&mut self, number: u32) {
-        let Some(place) = self.rooms.get_mut(number as usize).and_then(|room| room.place.take()) else { return };
-        if let Ok(entry) = self.numbers.find_entry(self.keys.hash_one(&place.who), |known| *known == number) {
+    /// Empties a room; returns who had it.
+    fn remove(&mut self, number: u32) -> Option<Who> {
+        let room = self.rooms.get_mut(number as usize)?;
+        let who = room.who.take()?;
+        *room = Room { due: room.due, ..Room::default() };
+        if let Ok(entry) = self.numbers.find_entry(self.keys.hash_one(&who), |known| *known == number) {
             entry.remove();
         }
         self.free.push(number);
+        Some(who)
     }
 
     fn queue(&mut self, number: u32) {
@@ -245,7 +255,7 @@ impl Table {
 }
 
 fn is_of(rooms: &[Room], number: u32, who: &Who) -> bool {
-    rooms.get(number as usize).and_then(|room| room.place.as_ref()).is_some_and(|place| place.who == *who)
+    rooms.get(number as usize).and_then(|room| room.who.as_ref()).is_some_and(|known| known == who)
 }
 
 #[cfg(test)]
