@@ -1,5 +1,7 @@
 //! A client comes in: its socket, its CONNECT, its loop.
 
+use std::time::Duration;
+
 use midge_engine::exchange::home_of_client;
 use midge_mqtt::{Connect, Decoded, Packet, Peer as Sender, decode};
 use mio::Token;
@@ -11,12 +13,11 @@ use super::peer::{Origin, Peer, PeerId, Phase};
 use super::transport::Transport;
 
 impl EventLoop {
-    /// Takes a socket from which CONNECT is to come.
-    pub(super) fn begin(&mut self, transport: Transport, origin: Box<Origin>) -> Option<u32> {
+    /// Takes a socket from which CONNECT is to come, until `at`.
+    pub(super) fn begin(&mut self, transport: Transport, origin: Box<Origin>, at: Duration) -> Option<u32> {
         if self.stopping {
             return None;
         }
-        let at = self.now.monotonic + self.shared.settings.limits.connect_timeout;
         let id = self.insert(transport, Phase::New(origin))?;
         self.arriving.push(at, id);
         Some(id.slot)
@@ -24,19 +25,19 @@ impl EventLoop {
 
     /// Takes a connection whose TLS handshake is over.
     pub(super) fn shaken(&mut self, shaken: Shaken) {
-        let Shaken { transport, origin, received, outcome } = shaken;
+        let Shaken { transport, origin, until, received, outcome } = shaken;
         self.traffic.bytes_received += received;
         match outcome {
             Outcome::Refused => self.traffic.refused_address += 1,
             Outcome::Late => self.traffic.connect_timeouts += 1,
             Outcome::Broken(error) => {
                 self.note_malformed(&error);
-                if let Some(slot) = self.begin(transport, Box::new(origin)) {
+                if let Some(slot) = self.begin(transport, Box::new(origin), until) {
                     self.part_from(slot);
                 }
             }
             Outcome::Done { clear, ended } => {
-                let Some(slot) = self.begin(transport, Box::new(origin)) else { return };
+                let Some(slot) = self.begin(transport, Box::new(origin), until) else { return };
                 if self.push(slot) {
                     self.feed(slot, &clear);
                 }

@@ -1,6 +1,6 @@
-//! Deadlines that all lie equally far ahead.
+//! Deadlines that lie about equally far ahead.
 //!
-//! So the first in is the first due: a queue, with nothing to sort and nothing to cancel.
+//! So the first in is most often the first due: a queue, with little to sort and nothing to cancel.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,9 +12,13 @@ use super::peer::PeerId;
 pub(super) struct Deadlines(VecDeque<(Duration, PeerId)>);
 
 impl Deadlines {
-    /// Adds a deadline, which is no earlier than any added before.
+    /// Adds a deadline.
     pub(super) fn push(&mut self, at: Duration, peer: PeerId) {
-        self.0.push_back((at, peer));
+        if self.0.back().is_none_or(|&(last, _)| last <= at) {
+            return self.0.push_back((at, peer));
+        }
+        let place = self.0.partition_point(|&(other, _)| other <= at);
+        self.0.insert(place, (at, peer));
     }
 
     /// Returns the next peer whose deadline is over.
@@ -43,6 +47,16 @@ impl Deadlines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_is_earlier_than_others_is_due_before_them() {
+        let mut deadlines = Deadlines::default();
+        for slot in [1, 4, 2, 3, 0, 4] {
+            deadlines.push(Duration::from_secs(u64::from(slot)), PeerId { slot, serial: slot });
+        }
+        let due = std::iter::from_fn(|| deadlines.due(Duration::from_secs(9), |_| true)).map(|peer| peer.slot);
+        assert_eq!(due.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 4]);
+    }
 
     #[test]
     fn gives_back_who_is_late_and_forgets_who_was_in_time() {

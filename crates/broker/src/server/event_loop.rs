@@ -262,10 +262,8 @@ impl EventLoop {
 
     fn take(&mut self, mail: Mail) {
         match mail {
-            Mail::Accepted(accepted) => {
-                let (transport, origin) = *accepted;
-                self.begin(transport, Box::new(origin));
-            }
+            // Those go to threads of handshakes.
+            Mail::Accepted(_) => {}
             Mail::Shaken(shaken) => self.shaken(*shaken),
             Mail::Arrived(arrived) => self.arrived(*arrived),
             Mail::Publish(message) => {

@@ -33,6 +33,8 @@ const NICE: i32 = 10;
 pub(super) struct Shaken {
     pub(super) transport: Transport,
     pub(super) origin: Origin,
+    /// When CONNECT has to be there.
+    pub(super) until: Duration,
     /// Bytes that were read from the socket.
     pub(super) received: u64,
     pub(super) outcome: Outcome,
@@ -60,6 +62,7 @@ pub(super) enum Outcome {
 struct Guest {
     transport: Transport,
     origin: Origin,
+    until: Duration,
     serial: u32,
     received: u64,
 }
@@ -152,9 +155,9 @@ impl Vestibule {
             return;
         }
         self.serial = self.serial.wrapping_add(1);
-        self.guests.insert(Guest { transport, origin, serial: self.serial, received: 0 });
-        let at = self.shared.clock.now().monotonic + self.shared.settings.limits.connect_timeout;
-        self.arriving.push(at, PeerId { slot, serial: self.serial });
+        let until = self.shared.clock.now().monotonic + self.shared.settings.limits.connect_timeout;
+        self.guests.insert(Guest { transport, origin, until, serial: self.serial, received: 0 });
+        self.arriving.push(until, PeerId { slot, serial: self.serial });
     }
 
     /// Goes on with a handshake as far as what has come allows.
@@ -177,6 +180,8 @@ impl Vestibule {
             guest.received += length as u64;
             match guest.transport.open(&self.buffer[..length], &mut clear, &mut self.scratch) {
                 Ok(Opened { address, ended }) => {
+                    // The scheduler lets a thread finish its slice, milliseconds, before it turns to one that has woken.
+                    std::thread::yield_now();
                     if let Some(address) = address {
                         guest.origin.address = Some(address);
                         if !guest.transport.seat.set_address(address.ip()) {
@@ -203,11 +208,11 @@ impl Vestibule {
         if guest.transport.socket.deregister(self.poll.registry()).is_err() {
             return;
         }
-        let Guest { transport, origin, received, .. } = guest;
+        let Guest { transport, origin, until, received, .. } = guest;
         let loops = self.shared.mailboxes.len();
         let next = usize::from(self.next_loop) % loops;
         self.next_loop = self.next_loop.wrapping_add(1);
-        self.shared.mailboxes[next].send(Mail::Shaken(Box::new(Shaken { transport, origin, received, outcome })));
+        self.shared.mailboxes[next].send(Mail::Shaken(Box::new(Shaken { transport, origin, until, received, outcome })));
     }
 
     fn pass_deadlines(&mut self) {

@@ -250,7 +250,8 @@ impl EventLoop {
             }
         };
         if kind.tls.is_none() {
-            self.begin(transport, Box::new(origin));
+            let at = self.now.monotonic + self.shared.settings.limits.connect_timeout;
+            self.begin(transport, Box::new(origin), at);
             return;
         }
         let next = self.listeners.next_vestibule;

@@ -23,7 +23,7 @@ const KEPT: usize = 4096;
 /// What a loop is told beside what its engine is.
 #[derive(Debug)]
 pub(super) enum Mail {
-    /// A socket was accepted for this thread to begin with.
+    /// A socket was accepted that begins with a TLS handshake.
     Accepted(Box<(Transport, Origin)>),
     /// The TLS handshake of a connection is over.
     Shaken(Box<Shaken>),
