@@ -3,6 +3,7 @@
 //! Needs nothing but a Rust toolchain to build, so that it can fetch everything else.
 
 mod bench;
+mod counts;
 mod fuzz;
 mod plugin;
 mod setup;
@@ -21,6 +22,7 @@ usage: cargo xtask COMMAND
   plugin          builds dist/midge.so and dist/bin/midge, and says how to load the plugin
   bench           Midge beside its peers on this machine, into docs/benchmarks; [--rounds N] [--seconds N]
                   [--only ROW,ROW] [--peers A,B]; a wrong name shows all
+  counts          instructions of the hot paths by callgrind, compared with those kept in docs/BENCHMARKS.md; [--keep]
   fuzz            libFuzzer over every reader of what others wrote, see fuzz/README.md; [--minutes N] [TARGET [INPUT]]
   setup           fetches the servers and clients the tests run against
 ";
@@ -44,6 +46,7 @@ fn run(words: &[&str]) -> Result<bool> {
         ["test", "--fast"] => test::fast(),
         ["tidy"] => tidy::run(),
         ["bench", words @ ..] => bench::run(words),
+        ["counts", words @ ..] => counts::run(words),
         ["fuzz", words @ ..] => fuzz::run(words).map(|()| true),
         ["plugin"] => plugin::run().map(|()| true),
         ["setup"] => setup::run().map(|()| true),
