@@ -31,8 +31,8 @@ use midge_core::name::{ClientId, NodeName, Username};
 
 use crate::node::{Fact, Life};
 use crate::{Backend, StoreError};
-use table::Table;
 pub use table::Stay;
+use table::Table;
 
 /// Messages for clients that are away which wait to be written, at most.
 const MAX_MISSED: usize = 10_000;

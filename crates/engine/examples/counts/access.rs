@@ -122,8 +122,8 @@ fn recall() -> Operation {
     let (client, mut latest) = (admit(&gate(), 0), Latest::default());
     let topic = TopicName::new("site/hamburg/device/press-7/telemetry").expect("a topic name");
     for _ in 0..2 {
-        let decision = client.may(Access::Receive, topic);
-        latest.note(client.account().policy(), Access::Receive, topic.as_str().as_bytes(), decision);
+        let decision = latest.decide(client.account().policy(), Access::Publish, topic, Some(&client.who()));
+        assert!(!decision.personal);
     }
     Box::new(move |_| {
         let recalled = latest.recall(client.account().policy(), Access::Receive, black_box(topic).as_str().as_bytes());
