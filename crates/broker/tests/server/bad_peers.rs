@@ -4,13 +4,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_broker::server::{Limits, Report, Settings};
-use midge_testkit::{Connect, Protocol, RawClient, until};
+use midge_broker::server::{Limits, Listen, Settings, TlsFiles};
+use midge_testkit::{Certs, Connect, Protocol, RawClient, until};
 
-use crate::support::{PATIENCE, Running};
+use crate::support::{PATIENCE, Running, local};
 
 const MIB: usize = 1 << 20;
 
@@ -23,11 +24,6 @@ fn open(server: &Running) -> Result<TcpStream> {
 
 fn connect(server: &Running, id: &str) -> Result<RawClient> {
     RawClient::connect(server.port(), &Connect::new(Protocol::V5, id))
-}
-
-fn reported(server: &Running, what: &str, expected: impl Fn(&Report) -> bool) -> Result<()> {
-    let report = || server.handle().report();
-    until(what, PATIENCE, || Ok(expected(&report()).then_some(()))).map_err(|error| error.context(format!("{:?}", report())))
 }
 
 /// Has a client publish to itself: whoever else does what, it is served.
@@ -49,7 +45,50 @@ fn half_open_connections_are_closed_counted_and_cost_nothing_then() -> Result<()
     for stream in &mut silent {
         assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
     }
-    reported(&server, "timeouts", |report| report.traffic.connect_timeouts == 200 && report.memory <= before + 100_000)
+    server.reported("timeouts", |report| report.traffic.connect_timeouts == 200 && report.memory <= before + 100_000)
+}
+
+#[test]
+fn a_handshake_that_does_not_end_holds_up_nobody_and_is_closed() -> Result<()> {
+    let certs = Certs::new()?;
+    let (certificates, key) = (certs.server.cert.clone(), certs.server.key.clone());
+    let tls = Some(TlsFiles { certificates, key, client_authorities: None, client_certificate_required: false });
+    let limits =
+        Limits { connect_timeout: Duration::from_millis(300), max_per_address: NonZeroUsize::new(50), ..Limits::default() };
+    let listeners = vec![local(), Listen { tls: tls.clone(), ..local() }, Listen { tls, proxy: true, ..local() }];
+    let server = Running::start(Settings { loops: 2, listeners, limits, ..Settings::default() })?;
+    let at = |listener: usize| -> Result<TcpStream> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port_of(listener)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    };
+    let mut silent: Vec<TcpStream> = (0..40).map(|_| at(1)).collect::<Result<_>>()?;
+    // Half of them begin a record that announces more.
+    silent.iter_mut().step_by(2).try_for_each(|stream| stream.write_all(b"\x16\x03\x01\x02\x00\x01"))?;
+    is_served(&mut connect(&server, "quiet")?)?;
+    for stream in &mut silent {
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
+    }
+    server.reported("timeouts", |report| report.traffic.connect_timeouts == 40)?;
+    // What is no TLS is answered with an alert.
+    let mut other = at(1)?;
+    other.write_all(&Connect::new(Protocol::V5, "no TLS").encode())?;
+    let mut answer = Vec::new();
+    other.read_to_end(&mut answer)?;
+    assert_eq!(answer.first(), Some(&0x15), "{answer:?}");
+    server.reported("a malformed one", |report| report.traffic.malformed == 1)?;
+    // As many as there may be from one address, of which the last comes through a proxy.
+    let full: Vec<TcpStream> = (0..50).map(|_| at(0)).collect::<Result<_>>()?;
+    let mut proxied = at(2)?;
+    write!(proxied, "PROXY TCP4 127.0.0.1 198.51.100.2 4711 8883\r\n")?;
+    assert_eq!(proxied.read(&mut [0; 1]).unwrap_or(0), 0);
+    server.reported("one too many", |report| report.traffic.refused_address == 1)?;
+    drop(full);
+    // The end waits for no handshake.
+    let mut last = at(1)?;
+    server.stop();
+    assert_eq!(last.read(&mut [0; 1]).unwrap_or(0), 0);
+    Ok(())
 }
 
 #[test]
@@ -64,7 +103,7 @@ fn a_byte_now_and_then_keeps_nobody_alive() -> Result<()> {
         Ok(slow.send(b"x").err().map(|_| None).or(slow.closed(Duration::from_millis(100)).ok()))
     })?;
     assert!(closed.is_none_or(|reason| reason == 0x8d), "{closed:x?}");
-    reported(&server, "a keep alive that was over", |report| report.engine.keep_alive_timeouts == 1)
+    server.reported("a keep alive that was over", |report| report.engine.keep_alive_timeouts == 1)
 }
 
 #[test]
@@ -84,7 +123,7 @@ fn who_publishes_faster_than_another_reads_fills_a_bounded_queue() -> Result<()>
         assert_eq!(publisher.publish("t", &payload, 1, false)?, 0);
     }
     is_served(&mut quiet)?;
-    reported(&server, "what was dropped", |report| {
+    server.reported("what was dropped", |report| {
         let engine = &report.engine;
         engine.queued_messages <= 100 && engine.dropped_full >= 1800 && report.memory < 3 * MIB
     })?;
@@ -97,7 +136,7 @@ fn clients_that_come_and_go_leave_nothing() -> Result<()> {
     let server = Running::plain(2)?;
     let mut quiet = connect(&server, "quiet")?;
     is_served(&mut quiet)?;
-    reported(&server, "the quiet client", |report| report.engine.sessions == 1)?;
+    server.reported("the quiet client", |report| report.engine.sessions == 1)?;
     let before = server.handle().report().memory;
     for round in 0..20 {
         // Some say goodbye, others don't, others take over.
@@ -107,7 +146,7 @@ fn clients_that_come_and_go_leave_nothing() -> Result<()> {
         clients.into_iter().try_for_each(RawClient::disconnect)?;
     }
     is_served(&mut quiet)?;
-    reported(&server, "nothing left", |report| {
+    server.reported("nothing left", |report| {
         let engine = &report.engine;
         (engine.sessions, engine.connections, engine.subscriptions) == (1, 1, 1) && report.memory <= before + 100_000
     })
@@ -152,8 +191,8 @@ fn a_subscription_bomb_is_bounded_answered_and_taken_away_again() -> Result<()> 
     let mut again = connect(&server, "bomb")?;
     again.publish(&topic, b"x", 1, false)?;
     assert!(again.message(Duration::from_millis(100))?.is_none());
-    reported(&server, "all taken away", |report| report.engine.subscriptions == 1)?;
-    reported(&server, "what was refused", |report| (report.engine.refused_subscriptions, report.engine.refused_levels) == (1000, 1))
+    server.reported("all taken away", |report| report.engine.subscriptions == 1)?;
+    server.reported("what was refused", |report| (report.engine.refused_subscriptions, report.engine.refused_levels) == (1000, 1))
 }
 
 #[test]
@@ -164,5 +203,5 @@ fn an_announced_size_costs_nothing() -> Result<()> {
     // 100 times 256 MB would be 25 GB.
     clients.iter_mut().try_for_each(|client| client.send(b"\x30\xff\xff\xff\x7f\x00\x01t\x00and a bit of it"))?;
     is_served(&mut connect(&server, "quiet")?)?;
-    reported(&server, "what they take", |report| report.memory <= before + 100_000)
+    server.reported("what they take", |report| report.memory <= before + 100_000)
 }

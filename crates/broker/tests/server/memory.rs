@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_broker::server::{Report, Settings};
+use midge_broker::server::Settings;
 use midge_testkit::{Connect, Protocol, RawClient, until};
 
 use crate::support::{PATIENCE, Running};
@@ -18,12 +18,6 @@ fn bounded(memory_max: usize) -> Result<Running> {
 
 fn connect(server: &Running, id: &str) -> Result<RawClient> {
     RawClient::connect(server.port(), &Connect::new(Protocol::V5, id))
-}
-
-/// Waits until the server says of itself what is `expected`; loops do once in a second.
-fn reported(server: &Running, what: &str, expected: impl Fn(&Report) -> bool) -> Result<()> {
-    let report = || server.handle().report();
-    until(what, PATIENCE, || Ok(expected(&report()).then_some(()))).map_err(|error| error.context(format!("{:?}", report())))
 }
 
 #[test]
@@ -42,7 +36,7 @@ fn packets_that_never_end_give_way_to_those_that_do() -> Result<()> {
         quiet.ping(PATIENCE)?;
         assert!(server.handle().report().memory <= 16 * MIB);
     }
-    reported(&server, "those that gave way", |report| report.traffic.closed_memory >= 4)?;
+    server.reported("those that gave way", |report| report.traffic.closed_memory >= 4)?;
     // A packet in two parts, beside them.
     quiet.send(b"\x30\x06\x00\x01t")?;
     connect(&server, "other")?.ping(PATIENCE)?;
@@ -52,7 +46,7 @@ fn packets_that_never_end_give_way_to_those_that_do() -> Result<()> {
     assert!(told.iter().all(|reason| *reason == 0x97), "{told:x?}");
     drop(greedy);
     drop(quiet);
-    reported(&server, "all given back", |report| report.memory <= before + MIB)
+    server.reported("all given back", |report| report.memory <= before + MIB)
 }
 
 #[test]
@@ -69,7 +63,7 @@ fn what_is_retained_stops_growing_and_can_still_change() -> Result<()> {
         assert!(server.handle().report().memory <= 4 * MIB);
     }
     // Fifty-two of them fill six eighths.
-    reported(&server, "what was dropped", |report| (45..55).contains(&report.engine.dropped_memory))?;
+    server.reported("what was dropped", |report| (45..55).contains(&report.engine.dropped_memory))?;
     // A value may change, and be cleared, which makes room.
     let changed = vec![b'y'; 60_000];
     client.publish("t/0", &changed, 1, true)?;
@@ -95,13 +89,13 @@ fn what_waits_gives_way_in_its_own_queue_and_is_counted_once() -> Result<()> {
     for _ in 0..10 {
         client.publish("t", &payload, 1, false)?;
     }
-    reported(&server, "all that waits", |report| report.engine.queued_messages == 500 && report.engine.dropped_memory == 0)?;
+    server.reported("all that waits", |report| report.engine.queued_messages == 500 && report.engine.dropped_memory == 0)?;
     for _ in 0..100 {
         client.publish("t", &payload, 1, false)?;
         assert!(server.handle().report().memory <= 4 * MIB);
     }
     client.publish("t", b"last", 1, false)?;
-    reported(&server, "what gave way", |report| report.engine.dropped_memory >= 50 * 50)?;
+    server.reported("what gave way", |report| report.engine.dropped_memory >= 50 * 50)?;
     let mut back = RawClient::connect(server.port(), &Connect::new(Protocol::V5, "away7").persistent())?;
     let mut last = Vec::new();
     while let Some(message) = back.message(Duration::from_millis(500))? {
@@ -128,7 +122,7 @@ fn who_does_not_read_gets_nothing_more_and_who_reads_gets_all() -> Result<()> {
         assert!(reader.message(PATIENCE)?.is_some());
     }
     assert!(server.handle().report().memory <= 8 * MIB);
-    reported(&server, "what was dropped", |report| report.engine.dropped_memory > 0)
+    server.reported("what was dropped", |report| report.engine.dropped_memory > 0)
 }
 
 #[test]
@@ -160,7 +154,7 @@ fn nobody_new_comes_in_and_who_is_there_goes_on() -> Result<()> {
     }
     assert_eq!(there.publish("t", b"x", 1, false)?, 0);
     assert!(there.message(PATIENCE)?.is_some());
-    reported(&server, "refusals", |report| report.engine.refused_memory >= 3)?;
+    server.reported("refusals", |report| report.engine.refused_memory >= 3)?;
     hoarder.disconnect()?;
     until("room", PATIENCE, || Ok((come(Protocol::V5, "new")? == 0).then_some(())))
 }

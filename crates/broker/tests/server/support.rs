@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use midge_broker::journal::Journal;
-use midge_broker::server::{Address, Beginning, Handle, Limits, Listen, Mind, OpenDoor, Server, Settings};
+use midge_broker::server::{Address, Beginning, Handle, Limits, Listen, Mind, OpenDoor, Report, Server, Settings};
 use midge_engine::record::State;
 use midge_store::service::Clock;
+use midge_testkit::until;
 
 /// How long anything may take that a test waits for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -70,6 +71,12 @@ impl Running {
 
     pub(crate) fn handle(&self) -> &Handle {
         self.server().handle()
+    }
+
+    /// Waits until the server says of itself what is `expected`; loops do once in a second.
+    pub(crate) fn reported(&self, what: &str, expected: impl Fn(&Report) -> bool) -> Result<()> {
+        let report = || self.handle().report();
+        until(what, PATIENCE, || Ok(expected(&report()).then_some(()))).map_err(|error| error.context(format!("{:?}", report())))
     }
 
     pub(crate) fn stop(mut self) {
