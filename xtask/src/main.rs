@@ -8,6 +8,7 @@ mod fuzz;
 mod plugin;
 mod setup;
 mod shell;
+mod soak;
 mod test;
 mod tidy;
 
@@ -24,6 +25,7 @@ usage: cargo xtask COMMAND
                   [--only ROW,ROW] [--peers A,B]; a wrong name shows all
   counts          instructions of the hot paths by callgrind, compared with those kept in docs/BENCHMARKS.md; [--keep]
   fuzz            libFuzzer over every reader of what others wrote, see fuzz/README.md; [--minutes N] [TARGET [INPUT]]
+  soak            the broker under mixed traffic while its store fails, see docs/BENCH.md; [LENGTH], such as 10m; an hour where nothing is said
   setup           fetches the servers and clients the tests run against
 ";
 
@@ -48,6 +50,7 @@ fn run(words: &[&str]) -> Result<bool> {
         ["bench", words @ ..] => bench::run(words),
         ["counts", words @ ..] => counts::run(words),
         ["fuzz", words @ ..] => fuzz::run(words).map(|()| true),
+        ["soak", words @ ..] => soak::run(words).map(|()| true),
         ["plugin"] => plugin::run().map(|()| true),
         ["setup"] => setup::run().map(|()| true),
         [] | ["help" | "-h" | "--help"] => {
