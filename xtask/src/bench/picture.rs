@@ -15,7 +15,7 @@ const LINE: f64 = 16.0;
 
 /// Returns an SVG document.
 pub(super) fn draw(results: &Results, peers: &[Peer]) -> String {
-    let (mut body, mut y) = (String::new(), 24.0);
+    let (mut body, mut y) = (String::new(), 36.0);
     for row in rows::TIMED {
         let cpu = |peer: &Peer| results.get(row.key)?.get(peer.name)?.get("cpu").map(|spread| spread.median);
         let longest = peers.iter().filter_map(cpu).fold(f64::MIN_POSITIVE, f64::max);
