@@ -44,7 +44,6 @@ use midge_engine::record::State;
 use midge_engine::shard::Shard;
 use midge_store::push::Pushes;
 use midge_store::service::Clock;
-use mio::Poll;
 use rustls::ServerConfig;
 
 use crate::journal::Journal;
@@ -60,7 +59,7 @@ pub use transport::tls::{TlsError, TlsFiles};
 pub use transport::websocket::Settings as WebSocketSettings;
 
 use event_loop::{EventLoop, MAILBOX};
-use handshake::Vestibule;
+use handshake::{Errand, Vestibule};
 use listen::Listener;
 use mailbox::{Mail, Mailbox};
 use pump::Pump;
@@ -139,10 +138,9 @@ impl Server {
         let listeners = bind(&settings, &certificates)?;
         let addresses: Vec<Address> = listeners.iter().map(Listener::address).collect::<io::Result<_>>()?;
         let loops = settings.loops.max(1);
-        let polls: Vec<Poll> = (0..loops).map(|_| Poll::new()).collect::<io::Result<_>>()?;
-        let mailboxes = polls.iter().map(|poll| Mailbox::new(poll.registry(), MAILBOX)).collect::<io::Result<_>>()?;
+        let (mailboxes, polls) = Mailbox::for_threads(loops, MAILBOX)?;
         let has_tls = certificates.iter().any(Option::is_some);
-        let (vestibules, handshakes) = handshake::mailboxes(if has_tls { loops } else { 0 })?;
+        let (vestibules, handshakes) = Mailbox::for_threads(if has_tls { loops } else { 0 }, MAILBOX)?;
         let memory = Arc::new(Budget::new(settings.engine.memory_max, loops));
         let shared = Arc::new(Shared {
             key: HashKey::new(random_key()),
@@ -213,7 +211,7 @@ impl Server {
     ///
     /// Clients of 5.0 are told that the server shuts down (0x8B); wills that are due at the end of a connection are published.
     pub fn stop(self) {
-        self.handle.0.vestibules.iter().for_each(|vestibule| vestibule.send(Mail::Stop));
+        self.handle.0.vestibules.iter().for_each(|vestibule| vestibule.send(Errand::Finish));
         self.handle.send_all(|| Mail::Stop);
         let patience = self.handle.0.settings.limits.close_timeout + Duration::from_secs(1);
         for _ in &self.threads {
@@ -221,7 +219,6 @@ impl Server {
                 break;
             }
         }
-        self.handle.0.vestibules.iter().for_each(|vestibule| vestibule.send(Mail::Finish));
         self.handle.send_all(|| Mail::Finish);
         for thread in self.threads.into_iter().chain(self.vestibules) {
             let name = thread.thread().name().unwrap_or_default().to_owned();

@@ -93,7 +93,7 @@ impl Policy {
 
     /// Decides whether the client may do `access` with `topic`. Allocates nothing.
     pub fn may(&self, access: Access, topic: TopicName<'_>, who: &Who<'_>) -> Decision {
-        let [decision] = self.decide([access], topic.as_str(), Some(who));
+        let [decision] = self.may_all([access], topic, Some(who));
         decision
     }
 
@@ -101,8 +101,13 @@ impl Policy {
     /// in one of them, that is said of all.
     ///
     /// Without `who`, a decision in which names have no part holds for whoever asks, and any other says nothing.
+    #[inline]
     pub fn may_all<const A: usize>(&self, accesses: [Access; A], topic: TopicName<'_>, who: Option<&Who<'_>>) -> [Decision; A] {
-        self.decide(accesses, topic.as_str(), who)
+        let topic = topic.as_str();
+        if let Some(decision) = self.without_rules(topic) {
+            return [decision; A];
+        }
+        if self.0.deep { self.search_deep(accesses, topic, who) } else { self.search::<SHALLOW, A>(accesses, topic, who) }
     }
 
     /// Decides whether the client may hold a subscription to `filter`. Allocates nothing;
@@ -153,15 +158,6 @@ impl Policy {
         // Levels are at most one more than bytes, so almost no topic needs counting.
         let too_deep = topic.len() >= MAX_LEVELS && topic.bytes().filter(|byte| *byte == b'/').count() >= MAX_LEVELS;
         too_deep.then_some(Decision::denied(Reason::TooManyLevels))
-    }
-
-    /// Decides; without `who`, a decision in which names have a part is personal and says nothing else.
-    #[inline]
-    fn decide<const A: usize>(&self, accesses: [Access; A], topic: &str, who: Option<&Who<'_>>) -> [Decision; A] {
-        if let Some(decision) = self.without_rules(topic) {
-            return [decision; A];
-        }
-        if self.0.deep { self.search_deep(accesses, topic, who) } else { self.search::<SHALLOW, A>(accesses, topic, who) }
     }
 
     #[inline(never)]

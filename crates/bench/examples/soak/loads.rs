@@ -25,7 +25,7 @@ const LOADS: [(&str, &str); 6] = [
 pub(crate) const END: Duration = Duration::from_secs(8);
 
 /// What must be zero.
-const FAULTS: [&str; 6] = ["lost", "duplicated", "misordered", "unsent", "refused", "rejected"];
+const FAULTS: [&str; 8] = ["lost", "duplicated", "misordered", "unsent", "rejected", "refused", "unanswered", "disconnected"];
 
 /// Processes that load.
 pub(crate) struct Loads(Vec<(&'static str, Child, PathBuf)>);
@@ -64,16 +64,16 @@ impl Loads {
             let text = std::fs::read_to_string(&*report)?;
             let said: Value =
                 serde_json::from_str(&text).with_context(|| format!("{name} ended with {status} and said {text:?}"))?;
-            let count = |key: &str| said[key].as_f64().unwrap_or_default();
-            let bad: Vec<String> =
-                FAULTS.iter().filter(|key| count(key) > 0.0).map(|key| format!("{} {key}", count(key))).collect();
-            if !bad.is_empty() {
-                tally.complain(format!("{name}: {}", bad.join(", ")));
+            let count = |key: &str| said[key].as_u64().with_context(|| format!("{name} doesn't say how many were {key}"));
+            for key in FAULTS {
+                if count(key)? > 0 {
+                    tally.complain(format!("{name}: {} {key}", count(key)?));
+                }
             }
-            if count("received") == 0.0 {
+            if count("received")? == 0 {
                 tally.complain(format!("{name}: nothing came"));
             }
-            lines.push(format!("{name}: {} sent, {} received, {}", count("sent"), count("received"), bad.join(", ")));
+            lines.push(format!("{name}: {} sent, {} received", count("sent")?, count("received")?));
         }
         Ok(lines.join("\n"))
     }

@@ -61,28 +61,37 @@ fn soak() -> Result<()> {
     };
     let sides = [side("comings and goings", churn::run), side("faults", faults::run), side("pushes", pushes::run)];
     let mut samples = Samples::default();
+    let watched = watch(&stage, &tally, &mut samples);
+    // However it went, nothing that was started is left behind.
+    tally.end();
+    for side in sides {
+        if side.join().is_err() {
+            tally.complain("a part of the soak has panicked".to_owned());
+        }
+    }
+    watched?;
+    let said = loads.finish(&tally)?;
+    samples.judge(&tally);
+    stage.is_empty_again(idle, &tally)?;
+    println!("{said}\n{}", tally.summary(&samples));
+    let complaints = tally.complaints();
+    complaints.iter().for_each(|complaint| println!("FAILED: {complaint}"));
+    if complaints.is_empty() { Ok(()) } else { bail!("{} rules were broken; the log: {}", complaints.len(), stage.log().display()) }
+}
+
+/// Takes a sample a second until the end, and sees that the broker is there.
+fn watch(stage: &Stage, tally: &Tally, samples: &mut Samples) -> Result<()> {
     while !tally.is_over() {
-        thread::sleep(Duration::from_secs(1));
+        tally.rest(Duration::from_secs(1));
         if stage.has_ended()? {
             bail!("midge serve has ended in the middle; its log: {}", stage.log().display());
         }
         if tally.left() > loads::END {
             samples.add(samples::now(stage.pid())?);
             if samples.len().is_multiple_of(30) {
-                println!("{}", tally.progress(&samples));
+                println!("{}", tally.progress(samples));
             }
         }
     }
-    for side in sides {
-        if side.join().is_err() {
-            tally.complain("a part of the soak has panicked".to_owned());
-        }
-    }
-    let lost = loads.finish(&tally)?;
-    samples.judge(&tally);
-    stage.is_empty_again(idle, &tally)?;
-    println!("{lost}\n{}", tally.summary(&samples));
-    let complaints = tally.complaints();
-    complaints.iter().for_each(|complaint| println!("FAILED: {complaint}"));
-    if complaints.is_empty() { Ok(()) } else { bail!("{} rules were broken; the log: {}", complaints.len(), stage.log().display()) }
+    Ok(())
 }

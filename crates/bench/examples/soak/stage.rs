@@ -43,7 +43,7 @@ impl Stage {
         let redis = RedisServer::builder(RedisVersion::Redis7).start()?;
         let proxy = FaultProxy::start(redis.port())?;
         let port = free_port()?;
-        let data = tempfile(folder)?;
+        let data = emptied(folder.join("data"))?;
         let log = folder.join("log");
         let _ = std::fs::remove_file(&log);
         std::fs::write(folder.join("password"), PASSWORD)?;
@@ -131,11 +131,10 @@ impl Stage {
     }
 }
 
-/// Makes an empty folder for the journal.
-fn tempfile(folder: &Path) -> Result<PathBuf> {
-    let data = folder.join("data");
-    if data.exists() {
-        std::fs::remove_dir_all(&data)?;
+/// Removes what an earlier soak has left there.
+fn emptied(folder: PathBuf) -> Result<PathBuf> {
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
     }
-    Ok(data)
+    Ok(folder)
 }

@@ -1,6 +1,6 @@
 //! What has happened, and what went wrong.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,14 @@ use crate::samples::Samples;
 /// Complaints that are kept; one of a kind is enough to fail.
 const MOST: usize = 50;
 
+/// How often who rests looks whether all has ended.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// Counts of all parts.
 pub(crate) struct Tally {
     end: Instant,
+    /// Whether it makes no sense to go on.
+    ended: AtomicBool,
     length: Duration,
     pub(crate) connects: AtomicU64,
     pub(crate) kept: AtomicU64,
@@ -35,6 +40,7 @@ impl Tally {
         let zero = AtomicU64::default;
         Self {
             end: Instant::now() + length,
+            ended: AtomicBool::new(false),
             length,
             connects: zero(),
             kept: zero(),
@@ -54,7 +60,15 @@ impl Tally {
         self.length
     }
 
+    /// Has all parts end now.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn left(&self) -> Duration {
+        if self.ended.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
         self.end.saturating_duration_since(Instant::now())
     }
 
@@ -62,9 +76,16 @@ impl Tally {
         self.left().is_zero()
     }
 
-    /// Waits, but not beyond the end.
+    /// Lets time pass, which is what a soak is about: a fault lasts, traffic has its pace. Ends early with the soak.
     pub(crate) fn rest(&self, time: Duration) {
-        std::thread::sleep(time.min(self.left()));
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now()).min(self.left()).min(LOOK);
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left);
+        }
     }
 
     pub(crate) fn complain(&self, what: String) {

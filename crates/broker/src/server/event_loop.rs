@@ -262,8 +262,6 @@ impl EventLoop {
 
     fn take(&mut self, mail: Mail) {
         match mail {
-            // Those go to threads of handshakes.
-            Mail::Accepted(_) => {}
             Mail::Shaken(shaken) => self.shaken(*shaken),
             Mail::Arrived(arrived) => self.arrived(*arrived),
             Mail::Publish(message) => {

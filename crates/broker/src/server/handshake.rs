@@ -14,8 +14,9 @@ use slab::Slab;
 
 use super::deadlines::Deadlines;
 use super::event_loop::MAILBOX;
-use super::mailbox::{Inbox, Mail, Mailbox};
+use super::mailbox::{Inbox, Mail};
 use super::peer::{Origin, PeerId};
+use super::seldom::Seldom;
 use super::shared::Shared;
 use super::transport::{Broken, Opened, Transport};
 
@@ -27,6 +28,15 @@ const SHARE: usize = 17 << 10;
 
 /// How much these threads give way, from 0 to 19, setpriority(2).
 const NICE: i32 = 10;
+
+/// What one of the threads is told.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// A socket was accepted that begins with a handshake.
+    Begin(Box<(Transport, Origin)>),
+    /// The server ends: whoever is here has come in vain.
+    Finish,
+}
 
 /// A connection whose handshake is over.
 #[derive(Debug)]
@@ -80,8 +90,8 @@ pub(super) struct Vestibule {
     scratch: Vec<u8>,
     /// The loop that gets the next client.
     next_loop: u8,
-    stopping: bool,
     finished: bool,
+    broken: Seldom,
 }
 
 impl Vestibule {
@@ -97,8 +107,8 @@ impl Vestibule {
             buffer: vec![0; SHARE],
             scratch: Vec::new(),
             next_loop: number,
-            stopping: false,
             finished: false,
+            broken: Seldom::default(),
             shared,
         }
     }
@@ -131,27 +141,24 @@ impl Vestibule {
         Ok(())
     }
 
-    fn take_mail(&mut self, inbox: &mut Inbox) {
+    fn take_mail(&mut self, inbox: &mut Inbox<Errand>) {
         let shared = Arc::clone(&self.shared);
         let Some(mailbox) = shared.vestibules.get(usize::from(self.number)).filter(|mailbox| mailbox.has_mail()) else { return };
         mailbox.take(inbox);
-        for mail in inbox.mail.drain(..) {
-            match mail {
-                Mail::Accepted(accepted) => self.begin(accepted.0, accepted.1),
-                Mail::Stop => {
-                    self.stopping = true;
-                    self.guests.clear();
-                }
-                Mail::Finish => self.finished = true,
-                // The rest is for loops.
-                Mail::Shaken(_) | Mail::Arrived(_) | Mail::Publish(_) => {}
+        for errand in inbox.mail.drain(..) {
+            match errand {
+                Errand::Begin(accepted) => self.begin(accepted.0, accepted.1),
+                Errand::Finish => self.finished = true,
             }
         }
     }
 
     fn begin(&mut self, mut transport: Transport, origin: Origin) {
         let Ok(slot) = u32::try_from(self.guests.vacant_key()) else { return };
-        if self.stopping || transport.socket.register(self.poll.registry(), Token(slot as usize)).is_err() {
+        if let Err(error) = transport.socket.register(self.poll.registry(), Token(slot as usize)) {
+            if self.broken.now(self.now).is_some() {
+                log::error!("cannot watch a socket: {error}");
+            }
             return;
         }
         self.serial = self.serial.wrapping_add(1);
@@ -225,14 +232,4 @@ impl Vestibule {
             self.hand_over(slot, Outcome::Late);
         }
     }
-}
-
-/// Makes the mailboxes of `count` threads, and what they poll.
-///
-/// # Errors
-/// When the operating system has no descriptor left.
-pub(super) fn mailboxes(count: u8) -> io::Result<(Vec<Mailbox>, Vec<Poll>)> {
-    let polls: Vec<Poll> = (0..count).map(|_| Poll::new()).collect::<io::Result<_>>()?;
-    let mailboxes = polls.iter().map(|poll| Mailbox::new(poll.registry(), MAILBOX)).collect::<io::Result<_>>()?;
-    Ok((mailboxes, polls))
 }

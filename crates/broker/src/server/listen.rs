@@ -13,7 +13,7 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 
 use super::event_loop::{EventLoop, MAILBOX};
-use super::mailbox::Mail;
+use super::handshake::Errand;
 use super::peer::Origin;
 use super::seldom::Seldom;
 use super::settings::{Address, Limits, Listen};
@@ -257,7 +257,7 @@ impl EventLoop {
         let next = self.listeners.next_vestibule;
         self.listeners.next_vestibule = (next + 1) % self.shared.vestibules.len().max(1);
         if let Some(vestibule) = self.shared.vestibules.get(next) {
-            vestibule.send(Mail::Accepted(Box::new((transport, origin))));
+            vestibule.send(Errand::Begin(Box::new((transport, origin))));
         }
     }
 }

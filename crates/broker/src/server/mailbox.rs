@@ -1,4 +1,4 @@
-//! How a loop is told something from outside its thread.
+//! How a thread that polls is told something from outside.
 //!
 //! One lock per batch and at most one wake-up per turn of the receiver, however much is told.
 
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use midge_engine::exchange::ToLoop;
 use midge_engine::message::Message;
-use mio::{Registry, Token, Waker};
+use mio::{Poll, Registry, Token, Waker};
 
 use super::handshake::Shaken;
 use super::peer::Origin;
@@ -20,11 +20,9 @@ const CROWDED: usize = 20_000;
 /// Memory of an emptied inbox is kept up to this number of messages.
 const KEPT: usize = 4096;
 
-/// What a loop is told beside what its engine is.
+/// What an event loop is told beside what its engine is.
 #[derive(Debug)]
 pub(super) enum Mail {
-    /// A socket was accepted that begins with a TLS handshake.
-    Accepted(Box<(Transport, Origin)>),
     /// The TLS handshake of a connection is over.
     Shaken(Box<Shaken>),
     /// A client that belongs here has come to another loop.
@@ -50,29 +48,42 @@ pub(super) struct Arrived {
     pub(super) ended: bool,
 }
 
-/// What came in for a loop.
-#[derive(Debug, Default)]
-pub(super) struct Inbox {
+/// What came in for a thread.
+#[derive(Debug)]
+pub(super) struct Inbox<M = Mail> {
+    /// What engines tell each other: event loops only.
     pub(super) told: Vec<ToLoop>,
-    pub(super) mail: Vec<Mail>,
+    pub(super) mail: Vec<M>,
 }
 
-/// The way into a loop.
+impl<M> Default for Inbox<M> {
+    fn default() -> Self {
+        Self { told: Vec::new(), mail: Vec::new() }
+    }
+}
+
+/// The way into a thread.
 #[derive(Debug)]
-pub(super) struct Mailbox {
-    inbox: Mutex<Inbox>,
+pub(super) struct Mailbox<M = Mail> {
+    inbox: Mutex<Inbox<M>>,
     waker: Waker,
     /// Whether the loop was woken and hasn't looked yet.
     woken: AtomicBool,
     waiting: AtomicUsize,
 }
 
-impl Mailbox {
-    /// Makes the mailbox of the loop that polls `registry`.
+impl<M> Mailbox<M> {
+    /// Makes the mailboxes of `count` threads, and what each of them polls.
     ///
     /// # Errors
     /// When the operating system has no descriptor left.
-    pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+    pub(super) fn for_threads(count: u8, token: Token) -> io::Result<(Vec<Self>, Vec<Poll>)> {
+        let polls: Vec<Poll> = (0..count).map(|_| Poll::new()).collect::<io::Result<_>>()?;
+        let mailboxes = polls.iter().map(|poll| Self::new(poll.registry(), token)).collect::<io::Result<_>>()?;
+        Ok((mailboxes, polls))
+    }
+
+    fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         Ok(Self {
             inbox: Mutex::default(),
             waker: Waker::new(registry, token)?,
@@ -88,7 +99,7 @@ impl Mailbox {
         self.wake();
     }
 
-    pub(super) fn send(&self, mail: Mail) {
+    pub(super) fn send(&self, mail: M) {
         self.lock().mail.push(mail);
         self.wake();
     }
@@ -100,7 +111,7 @@ impl Mailbox {
         {
             // A full counter wakes as well; anything else, and the next one tries again.
             self.woken.store(false, Ordering::Release);
-            log::error!("cannot wake an event loop: {error}");
+            log::error!("cannot wake a thread: {error}");
         }
     }
 
@@ -110,7 +121,7 @@ impl Mailbox {
     }
 
     /// Exchanges the inbox for an empty one.
-    pub(super) fn take(&self, empty: &mut Inbox) {
+    pub(super) fn take(&self, empty: &mut Inbox<M>) {
         empty.told.shrink_to(KEPT);
         empty.mail.shrink_to(KEPT);
         // Whoever comes between the two wakes the loop once more.
@@ -124,7 +135,7 @@ impl Mailbox {
         self.waiting.load(Ordering::Relaxed) > CROWDED
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inbox> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inbox<M>> {
         // A batch is moved in one step: a panic elsewhere leaves nothing half done in here.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,6 +12,7 @@ use midge_store::service::Clock;
 
 use rustls::ServerConfig;
 
+use super::handshake::Errand;
 use super::mailbox::Mailbox;
 use super::report::Reports;
 use super::seats::Seats;
@@ -28,7 +29,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) mailboxes: Vec<Mailbox>,
     /// The way into the threads of TLS handshakes; none where no listener has TLS.
-    pub(super) vestibules: Vec<Mailbox>,
+    pub(super) vestibules: Vec<Mailbox<Errand>>,
     /// The certificates of each listener as they are now.
     pub(super) certificates: Vec<Option<ArcSwap<ServerConfig>>>,
     /// How each loop is.
